@@ -1,0 +1,274 @@
+"""Recommendations → CDS Hooks cards: one per family of workups, spec-clean, each with its reasons and basis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+from cds_service.hooks.request import HookRequest
+from cds_service.hooks.wording import (
+    age_words,
+    finding_words,
+    join_lists,
+    lab_words,
+    markdown_text,
+    missing_words,
+    words,
+)
+from cds_service.record.facts import Evidence
+from cds_service.record.patient_record import PatientRecord
+from cds_service.rules.evaluate import Evaluation
+from cds_service.rules.library import RuleLibrary
+from cds_service.rules.recommend import Recommendation
+from cds_service.rules.rule import Family, Urgency, Workup
+
+SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
+DETAIL_LIMIT = 120  # words; ours
+REASON_TYPES = ("Condition", "Observation", "DiagnosticReport", "DocumentReference")
+BASIS = "example.infant-motor-cds.basis"
+NAMESPACE = UUID("6f1a3c1e-6f0b-5f0e-9a5c-5d3c0e2b7a11")
+
+
+class Shown(NamedTuple):
+    """One family's card before it becomes JSON."""
+
+    family: Family
+    urgency: Urgency
+    items: tuple[Recommendation, ...]
+    evaluations: tuple[Evaluation, ...]
+
+
+def cards_of(
+    recommendations: Sequence[Recommendation], record: PatientRecord, request: HookRequest,
+    library: RuleLibrary, public_url: str,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The cards, most urgent first; within an urgency in the order of the families."""
+    shown = []
+    for family in library.families:
+        items = sorted(
+            (item for item in recommendations if item.workup.family == family.id),
+            key=lambda item: (-item.urgency, item.workup.id),
+        )
+        if items:
+            evaluations = tuple(
+                sorted(
+                    dict.fromkeys(evaluation for item in items for evaluation in item.asked_by),
+                    key=lambda evaluation: (-_urgency(evaluation, items), evaluation.rule.id),
+                )
+            )
+            shown.append(Shown(family, items[0].urgency, tuple(items), evaluations))
+    shown.sort(key=lambda card: -card.urgency)
+    writer = _Writer(record, request, library, public_url)
+    return [writer.card(card) for card in shown]
+
+
+def _urgency(evaluation: Evaluation, items: Sequence[Recommendation]) -> Urgency:
+    return max(item.urgency for item in items if evaluation in item.asked_by)
+
+
+class _Writer:
+    def __init__(self, record: PatientRecord, request: HookRequest, library: RuleLibrary, public_url: str) -> None:
+        self._record = record
+        self._request = request
+        self._library = library
+        self._url = public_url.rstrip("/")
+        self._space = uuid5(namespace_of(request.hook_instance), request.patient_id)
+
+    def card(self, shown: Shown) -> dict[str, Any]:
+        reading = self._library.reading
+        suggestions = [self._suggestion(shown, item) for item in shown.items if item.workup.order is not None]
+        card: dict[str, Any] = {
+            "uuid": str(uuid5(self._space, f"card:{shown.family.id}")),
+            "summary": self._summary(shown),
+            "detail": self._detail(shown),
+            "indicator": shown.urgency.indicator,
+            "source": {
+                "label": "Infant motor workup rules (draft)",
+                "url": f"{self._url}/",
+                "topic": {
+                    "system": f"{reading.canonical}/CodeSystem/workup",
+                    "code": shown.family.id,
+                    "display": shown.family.title,
+                },
+            },
+        }
+        if suggestions:
+            card["suggestions"] = suggestions
+            card["selectionBehavior"] = "any"
+        card["overrideReasons"] = [
+            {"code": code, "system": shown.family.override_system, "display": display}
+            for code, display in shown.family.override_reasons
+        ]
+        card["links"] = [
+            {"label": f"Rule: {e.rule.title}", "url": f"{self._url}/rules/{e.rule.id}", "type": "absolute"}
+            for e in shown.evaluations[:3]
+        ]
+        card["extension"] = {BASIS: self._basis(shown)}
+        return card
+
+    def _summary(self, shown: Shown) -> str:
+        urgent = "Urgent: " if shown.urgency is Urgency.CRITICAL else ""
+        age = f"; {self._age()}"
+        head = f"{urgent}{shown.family.title}"
+        phrases = self._phrases(shown.evaluations)
+        for lead in [phrases[0], *(phrases[0].split(",")[0].split(" (")[0],)] if phrases else []:
+            text = f"{head}: {lead}{age}"
+            if len(text) <= SUMMARY_LIMIT:
+                return text
+        return f"{head}{age}"[:SUMMARY_LIMIT]
+
+    def _age(self) -> str:
+        text = age_words(self._record.birth, self._record.today)
+        return text if text.startswith("age") else f"age {text}"
+
+    def _phrases(self, evaluations: Sequence[Evaluation]) -> list[str]:
+        """Every fact on which the card rests, said once; what decided an urgent rule comes first."""
+        reading = self._library.reading
+        said: dict[str, None] = {}
+        for evaluation in evaluations:
+            known = {fact.evidence for fact in evaluation.facts}
+            for fact in evaluation.facts:
+                said[finding_words(fact, self._record.finding(fact.concept).course, reading)] = None
+            for evidence in evaluation.evidence:
+                if evidence not in known and evidence.concept in reading.vocabulary.concepts:
+                    if reading.vocabulary.concepts[evidence.concept].category == "lab":
+                        said[lab_words(evidence, reading)] = None
+        return list(said)
+
+    def _detail(self, shown: Shown) -> str:
+        phrases = [markdown_text(phrase) for phrase in self._phrases(shown.evaluations)]
+        because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
+        suggested = list(dict.fromkeys(_suggested(item) for item in shown.items))
+        missing = missing_words(
+            [item for e in shown.evaluations for item in e.not_known]
+            + [item for r in shown.items for item in r.not_known]
+        )
+        basis = self._basis_texts(shown)
+        for size in (4, 3, 2, 1):
+            for basis_size in (2, 1):
+                text = join_lists(
+                    {
+                        "Why shown": [f"{_some(phrases, size)}; {self._age()}. {' '.join(because[:size])}"],
+                        "Suggested": _merge(suggested, 2 * size),
+                        "Not known": [f"{markdown_text(_some(missing, size))}."] if missing else [],
+                        "Basis": [" ".join(basis[:basis_size]) + " Draft rule: no clinician has reviewed it."],
+                    }
+                )
+                if words(text) <= DETAIL_LIMIT:
+                    return text
+        return text
+
+    def _basis_texts(self, shown: Shown) -> list[str]:
+        texts = []
+        for evaluation in shown.evaluations:
+            rule = evaluation.rule
+            drawn = self._library.assertions[rule.draws_on[0]]
+            more = f", also {', '.join(rule.draws_on[1:4])}" if len(rule.draws_on) > 1 else ""
+            text = f"{drawn.document_title}, “{drawn.section}” ({drawn.id}{more}): {drawn.says}."
+            text += {
+                "stated": " Stated in the document.",
+                "inferred": " Inferred from the document.",
+                "outside": f" Urgency from outside guidance: {rule.citation.removeprefix('Urgency: ')}.",
+            }[rule.basis]
+            for limit in evaluation.limits:
+                band = self._library.limits[limit]
+                if band.confidence == "low":
+                    text += f" The limit used ({band.id}) is of low confidence."
+            texts.append(text)
+        return list(dict.fromkeys(texts))
+
+    def _basis(self, shown: Shown) -> dict[str, Any]:
+        references = [item.reference for e in shown.evaluations for item in e.evidence if _is_clinical(item)]
+        assertions = [drawn for e in shown.evaluations for drawn in e.rule.draws_on]
+        basis: dict[str, Any] = {
+            "workups": [{"id": item.workup.id, "urgency": item.urgency.indicator} for item in shown.items],
+            "rules": [{"id": e.rule.id, "version": e.rule.version} for e in shown.evaluations],
+        }
+        if references:
+            basis["evidence"] = list(dict.fromkeys(references))
+        basis["assertions"] = list(dict.fromkeys(assertions))
+        return basis
+
+    def _suggestion(self, shown: Shown, item: Recommendation) -> dict[str, Any]:
+        return {
+            "label": f"Order: {item.workup.label}",
+            "uuid": str(uuid5(self._space, f"suggestion:{shown.family.id}:{item.workup.id}")),
+            "actions": [
+                {
+                    "type": "create",
+                    "description": f"Draft order: {item.workup.label}. {_suggested(item)}",
+                    "resource": self._service_request(item),
+                }
+            ],
+        }
+
+    def _service_request(self, item: Recommendation) -> dict[str, Any]:
+        evidence = [part for e in item.asked_by for part in e.evidence if _is_clinical(part)]
+        return service_request(
+            item.workup, item.urgency, self._request.patient_id, evidence, self._library, self._request.encounter_id
+        )
+
+
+def service_request(
+    workup: Workup, urgency: Urgency, patient_id: str, evidence: Sequence[Evidence], library: RuleLibrary,
+    encounter_id: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A draft order of the workup as a proposal, with the evidence as its reason (FHIR R4 ServiceRequest)."""
+    if workup.order is None:
+        raise ValueError(f"{workup.id} is advice, not an order")
+    request: dict[str, Any] = {
+        "resourceType": "ServiceRequest",
+        "status": "draft",
+        "intent": "proposal",
+        "code": {
+            "coding": [{"system": workup.order.system, "code": workup.order.code, "display": workup.order.display}],
+            "text": workup.label,
+        },
+        "subject": {"reference": f"Patient/{patient_id}"},
+    }
+    if urgency is Urgency.CRITICAL:
+        request["priority"] = "urgent"
+    if encounter_id is not None:
+        request["encounter"] = {"reference": f"Encounter/{encounter_id}"}
+    references = [
+        item.reference for item in evidence if item.reference.startswith(REASON_TYPES) and "/" in item.reference
+    ]
+    if references:
+        request["reasonReference"] = [{"reference": reference} for reference in dict.fromkeys(references)]
+    else:
+        names = dict.fromkeys(
+            item.concept for item in evidence if item.concept in library.reading.vocabulary.concepts
+        )
+        reasons = [{"text": library.reading.vocabulary.concepts[name].display} for name in names]
+        request["reasonCode"] = reasons or [{"text": workup.label}]
+    return request
+
+
+def namespace_of(hook_instance: str) -> UUID:
+    """The hook instance as the name space of its cards' uuids."""
+    try:
+        return UUID(hook_instance)
+    except ValueError:
+        return uuid5(NAMESPACE, hook_instance)
+
+
+def _is_clinical(evidence: Evidence) -> bool:
+    return evidence.element != "birthDate" and "/" in evidence.reference
+
+
+def _suggested(item: Recommendation) -> str:
+    return item.workup.suggest[item.urgency]
+
+
+def _merge(suggested: list[str], most: int) -> list[str]:
+    """The suggestions as one or several lines; what does not fit is counted, never dropped in silence."""
+    if len(suggested) <= most:
+        return [" ".join(suggested)]
+    return [" ".join(suggested[:most]) + f" And {len(suggested) - most} more in the suggestions below."]
+
+
+def _some(items: list[str], most: int) -> str:
+    if len(items) <= most:
+        return "; ".join(items)
+    return "; ".join(items[:most]) + f"; and {len(items) - most} more"

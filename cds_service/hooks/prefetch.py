@@ -1,0 +1,124 @@
+"""What a request brings: each prefetch key's state and the resources in it (CHECKLIST §5b).
+
+Only a query that was answered in full may let a fact count as not recorded; every other state is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from cds_service.record.binding import NEUTRAL_TYPES, Sent
+from cds_service.record.sources import PATIENT_KEY, SOURCES
+
+
+class KeyState(Enum):
+    """How a prefetch key arrived."""
+
+    ANSWERED = "answered"
+    ABSENT = "absent"
+    NULL = "null"
+    EMPTY = "empty"
+    NO_RESULTS = "no-results"
+    FAILED = "failed"
+    INCOMPLETE = "incomplete"
+    MALFORMED = "malformed"
+
+
+IN_FULL = frozenset({KeyState.ANSWERED, KeyState.NULL, KeyState.EMPTY, KeyState.NO_RESULTS})
+COMPANIONS = NEUTRAL_TYPES | {"Specimen"}
+
+
+class Supplied(NamedTuple):
+    """The state of every key we ask for, the resource types answered in full, and all resources sent."""
+
+    states: Mapping[str, KeyState]
+    answered: frozenset[str]
+    sent: tuple[Sent, ...]
+
+
+def read_prefetch(prefetch: Mapping[str, Any], types: Iterable[str]) -> Supplied:
+    """What came for the patient and for each of these resource types; keys we did not ask for are not read."""
+    states: dict[str, KeyState] = {}
+    sent: list[Sent] = []
+    answered: set[str] = set(SOURCES) - set(types)
+    for kind, key in [("Patient", PATIENT_KEY), *((kind, SOURCES[kind]) for kind in SOURCES if kind in types)]:
+        if key not in prefetch:
+            states[key] = KeyState.ABSENT
+            continue
+        state, found = _read_key(prefetch[key], kind, f"prefetch.{key}")
+        states[key] = state
+        sent += found
+        if state in IN_FULL:
+            answered.add(kind)
+    return Supplied(states, frozenset(answered), tuple(sent))
+
+
+def _read_key(value: Any, kind: str, place: str) -> tuple[KeyState, list[Sent]]:
+    if value is None:
+        return KeyState.NULL, []
+    if not isinstance(value, dict):
+        return KeyState.MALFORMED, []
+    match value.get("resourceType"):
+        case "OperationOutcome":
+            return KeyState.FAILED if _is_error(value) else KeyState.NO_RESULTS, []
+        case "Bundle":
+            return _read_bundle(value, kind, place)
+        case str() as other:
+            alone = KeyState.ANSWERED if other == kind == "Patient" else KeyState.MALFORMED
+            return alone, [Sent(value, None, place)]
+    return KeyState.MALFORMED, []
+
+
+def _read_bundle(bundle: Mapping[str, Any], kind: str, place: str) -> tuple[KeyState, list[Sent]]:
+    entries = bundle.get("entry", [])
+    if not isinstance(entries, list):
+        return KeyState.MALFORMED, []
+    sent: list[Sent] = []
+    matches = 0
+    failed = lost = outcome = False
+    for place_in, entry in enumerate(entries):
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
+            lost = True
+            continue
+        if resource["resourceType"] == "OperationOutcome":
+            outcome = True
+            failed = failed or _is_error(resource)
+            continue
+        url = entry.get("fullUrl")
+        sent.append(Sent(resource, url if isinstance(url, str) else None, f"{place}.entry[{place_in}]"))
+        search = entry.get("search")
+        matches += not (isinstance(search, dict) and search.get("mode") == "include")
+    if failed:
+        return KeyState.FAILED, sent
+    if sent and not any(item.resource["resourceType"] in (kind, *COMPANIONS) for item in sent):
+        return KeyState.MALFORMED, sent
+    if lost or _has_next(bundle) or _claims_more(bundle, matches):
+        return KeyState.INCOMPLETE, sent
+    if not sent:
+        return KeyState.NO_RESULTS if outcome else KeyState.EMPTY, []
+    return KeyState.ANSWERED, sent
+
+
+def _is_error(outcome: Mapping[str, Any]) -> bool:
+    """Whether the query failed; an outcome that does not say how severe it is counts as a failure."""
+    issues = outcome.get("issue")
+    if not isinstance(issues, list) or not issues:
+        return True
+    return any(
+        not isinstance(issue, dict) or issue.get("severity") not in ("information", "warning") for issue in issues
+    )
+
+
+def _has_next(bundle: Mapping[str, Any]) -> bool:
+    links = bundle.get("link")
+    return isinstance(links, list) and any(
+        isinstance(link, dict) and link.get("relation") == "next" for link in links
+    )
+
+
+def _claims_more(bundle: Mapping[str, Any], matches: int) -> bool:
+    total = bundle.get("total")
+    return isinstance(total, int) and not isinstance(total, bool) and total > matches

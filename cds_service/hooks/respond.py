@@ -1,0 +1,120 @@
+"""The whole story of one call: resources bound to one patient, a record, evaluations, cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cds_service.errors import DataMissing
+from cds_service.hooks.cards import cards_of
+from cds_service.hooks.prefetch import IN_FULL, KeyState, Supplied, read_prefetch
+from cds_service.hooks.request import HookRequest
+from cds_service.record.binding import bind
+from cds_service.record.chart import read_chart
+from cds_service.record.patient_record import PatientRecord
+from cds_service.record.sources import PATIENT_KEY
+from cds_service.record.times import iso
+from cds_service.rules.evaluate import Evaluation
+from cds_service.rules.library import RuleLibrary
+from cds_service.rules.recommend import recommend
+from cds_service.rules.rule import Outcome
+
+EVALUATION = "example.infant-motor-cds.evaluation"
+
+
+class HookResponse(NamedTuple):
+    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived."""
+
+    body: Mapping[str, Any]
+    record: PatientRecord
+    evaluations: Sequence[Evaluation]
+    inputs: Mapping[str, str]
+
+    @property
+    def failed_rules(self) -> tuple[str, ...]:
+        """The rules that raised: each is a defect of ours."""
+        return tuple(e.rule.id for e in self.evaluations if e.outcome is Outcome.INTERNAL_ERROR)
+
+
+def respond(request: HookRequest, library: RuleLibrary, as_of: int, public_url: str) -> HookResponse:
+    """The cards for this request at this moment.
+
+    Raises WrongPatient when the data is not all of one patient, and DataMissing when the patient was not
+    supplied or nothing was from which a rule could be decided.
+    """
+    supplied = read_prefetch(request.prefetch, library.sources)
+    bound = bind(supplied.sent, request.patient_id, request.fhir_server)
+    _require(supplied, request)
+    record = read_chart(bound, supplied.answered, as_of, library.reading)
+    if record.knows_nothing:
+        raise _data_missing(supplied, request)
+    return answer(record, request, library, {key: state.value for key, state in supplied.states.items()}, public_url)
+
+
+def answer(
+    record: PatientRecord, request: HookRequest, library: RuleLibrary, inputs: Mapping[str, str], public_url: str
+) -> HookResponse:
+    """The cards for a record; the same path for the hook, the command line and every later reader."""
+    evaluations = library.evaluate(record)
+    cards: list[dict[str, Any]] = []
+    if request.by_clinician:
+        cards = cards_of(recommend(evaluations), record, request, library, public_url)
+    body = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
+    return HookResponse(body, record, evaluations, inputs)
+
+
+def _report(
+    record: PatientRecord, evaluations: Sequence[Evaluation], inputs: Mapping[str, str], library: RuleLibrary,
+    request: HookRequest,
+) -> dict[str, Any]:  # fmt: skip
+    report: dict[str, Any] = {
+        "asOf": iso(record.as_of),
+        "ruleSet": {"version": library.reading.pack_version, "hash": library.hash},
+        "inputs": dict(inputs),
+    }
+    silent = (Outcome.DATA_REQUIRED, Outcome.INTERNAL_ERROR)
+    not_evaluated = [
+        {"rule": e.rule.id, "missing": list(e.missing)} if e.outcome is Outcome.DATA_REQUIRED
+        else {"rule": e.rule.id, "missing": ["internal-error"], "reason": "internal-error"}
+        for e in evaluations if e.outcome in silent
+    ]  # fmt: skip
+    if not_evaluated:
+        report["notEvaluated"] = not_evaluated
+    facts = record.facts
+    if facts.unreadable:
+        unreadable = dict.fromkeys(facts.unreadable)
+        report["unreadable"] = [{"resource": item.resource, "reason": item.reason} for item in unreadable]
+    if facts.uncoded:
+        report["uncoded"] = [
+            {"resource": item.reference, "element": item.element, "looksLike": item.word} for item in facts.uncoded
+        ]
+    if facts.ignored:
+        report["ignored"] = [{"resource": item.resource, "reason": item.reason} for item in facts.ignored]
+    if facts.deceased:
+        report["notShown"] = "the patient is recorded as deceased"
+    elif not request.by_clinician:
+        report["notShown"] = "the user is the patient or a related person; the cards are for clinicians"
+    return report
+
+
+def _require(supplied: Supplied, request: HookRequest) -> None:
+    has_patient = any(item.resource.get("resourceType") == "Patient" for item in supplied.sent)
+    if supplied.states[PATIENT_KEY] not in IN_FULL or not has_patient:
+        raise _data_missing(supplied, request)
+
+
+def _data_missing(supplied: Supplied, request: HookRequest) -> DataMissing:
+    causes = Counter(state.value for state in supplied.states.values() if state not in IN_FULL)
+    if set(supplied.states.values()) == {KeyState.ABSENT}:
+        hint = (
+            "No prefetch came along"
+            + ("" if request.authorized else " and no authorization to fetch it")
+            + ". Some EHRs strip both when the URL called is not exactly the one registered."
+        )
+    else:
+        named = [f"prefetch.{key}: {state.value}" for key, state in supplied.states.items() if state not in IN_FULL]
+        if supplied.states[PATIENT_KEY] in IN_FULL and f"prefetch.{PATIENT_KEY}" not in named:
+            named += [] if causes else [f"prefetch.{PATIENT_KEY}: no Patient in it"]
+        hint = "; ".join(named) + "."
+    return DataMissing("data.missing", f"Required FHIR data was not supplied. {hint}", "prefetch")

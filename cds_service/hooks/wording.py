@@ -1,0 +1,148 @@
+"""How facts are said on a card: short, plain, with value, unit and date; nothing of the record unescaped."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from cds_service.record.ages import Birth
+from cds_service.record.course import Course
+from cds_service.record.facts import Evidence, Finding, Interval
+from cds_service.record.reading import Reading
+from cds_service.record.sources import SOURCES
+from cds_service.record.times import iso_day, months_after
+from cds_service.record.truth import TRUE
+
+LONGEST = 120
+_PUNCTUATION = re.compile(r"([!\"#$%'()*+,\-./:;=?@\[\\\]^_`{|}~])")
+SAID = {
+    "course": {"persistent": "lasting", "worsening": "worsening", "improving": "improving"},
+    "interferes-with": {"feeding": "disturbs feeding", "sleep": "disturbs sleep", "activity": "disturbs activity"},
+    "provoked-by": {},
+    "laterality": {"bilateral": "on both sides"},
+    "vigorous": {"true": "vigorous", "false": ""},
+    "onset-manner": {"sudden": "sudden onset", "gradual": "gradual onset"},
+    "pattern": {"flexion-stiffening": "with stiffening or flexion"},
+    "awareness": {"preserved": "awareness kept", "altered": "awareness altered", "lost": "awareness lost"},
+}
+ORDER = (
+    "severity", "frequency", "state", "pattern", "laterality", "course", "vigorous", "awareness",
+    "interferes-with", "onset-manner", "body-area", "provoked-by",
+)  # fmt: skip
+KEYS_IN_WORDS = {key: re.sub(r"([A-Z])", r" \1", key).lower() for key in SOURCES.values()}
+
+
+def markdown_text(text: str) -> str:
+    """Text of the record as Markdown that shows it and nothing else: one line, no markup, no HTML."""
+    plain = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
+    plain = " ".join(plain.split())[:LONGEST]
+    escaped = _PUNCTUATION.sub(r"\\\1", plain)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def finding_words(finding: Finding, course: Course, reading: Reading) -> str:
+    """The finding with what is said of it and when, such as ``Myoclonus, clustered, awake (2026-11-20)``."""
+    name = reading.vocabulary.concepts[finding.concept].display
+    said = finding.qualifiers.coded
+    words = []
+    for qualifier in ORDER:
+        values = set(said.get(qualifier, ()))
+        if qualifier == "frequency" and course.clustered is TRUE:
+            values.add("clustered")
+        if qualifier == "course" and course.persistent is TRUE:
+            values.add("persistent")
+        if qualifier == "laterality" and (course.bilateral is TRUE or {"left", "right"} <= values):
+            values = {"bilateral"}
+        words += [SAID.get(qualifier, {}).get(value, value.replace("-", " ")) for value in sorted(values)]
+    numbers = finding.qualifiers.numbers
+    if "beats" in numbers:
+        words.append(f"{number_words(numbers['beats'])} beats")
+    if "duration" in numbers:
+        words.append(f"{number_words(numbers['duration'])} s")
+    if not finding.confirmed:
+        words.append("suspected")
+    return f"{', '.join([name, *filter(None, words)])} ({when_words(finding)})"
+
+
+def number_words(number: Interval) -> str:
+    """A number, or the range in which it lies."""
+    if number.lo == number.hi:
+        return f"{number.lo:g}"
+    if number.hi == float("inf"):
+        return f"over {number.lo:g}"
+    return f"under {number.hi:g}" if number.lo == float("-inf") else f"{number.lo:g} to {number.hi:g}"
+
+
+def when_words(finding: Finding) -> str:
+    """The day of a finding, or since when it is there."""
+    if finding.span is None:
+        return "current, beginning not recorded"
+    first, last = finding.span.days
+    if finding.from_condition:
+        return f"since {day_words(finding.evidence.when, first)}"
+    if finding.evidence.when.endswith("/") or first == last:
+        return iso_day(first)
+    return day_words(finding.evidence.when, first)
+
+
+def day_words(written: str, day: int) -> str:
+    """A date as exact as it was written, never more exact."""
+    if re.fullmatch(r"\d{4}(-\d\d)?", written, re.ASCII):
+        return written
+    return written if written.startswith("at ") else iso_day(day)
+
+
+def lab_words(evidence: Evidence, reading: Reading) -> str:
+    """A result with value, unit and day, such as ``Glucose 1.9 mmol/L (2026-11-21)``."""
+    concept = reading.vocabulary.concepts.get(evidence.concept)
+    name = concept.display if concept is not None else evidence.concept.replace("_", " ")
+    value = f" {evidence.value} {evidence.unit}" if evidence.value else " flagged by the laboratory"
+    return f"{name}{value} ({evidence.when[:10]})"
+
+
+def age_words(birth: Birth | None, today: int) -> str:
+    """The age on the as-of day: days in the first six weeks, then months; corrected when born early."""
+    if birth is None:
+        return "age not known"
+    text = _age(*birth.days(corrected=False), today)
+    if birth.is_preterm() is TRUE:
+        early = birth.days(corrected=True)
+        corrected = "before term" if today < early[0] else _age(*early, today)
+        return f"{text} (corrected: {corrected})"
+    return text
+
+
+def _age(first: int, last: int, today: int) -> str:
+    if first != last:
+        youngest, oldest = months_after(last, today), months_after(first, today)
+        return f"{youngest} to {oldest} months" if youngest != oldest else _plural(oldest, "month")
+    return _plural(today - first, "day") if today - first < 43 else _plural(months_after(first, today), "month")
+
+
+def _plural(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+
+
+def missing_words(missing: Iterable[str]) -> list[str]:
+    """What was missing, for people: prefetch keys by what they hold, resources by what is wrong with them."""
+    keys = [KEYS_IN_WORDS[item] for item in missing if item in KEYS_IN_WORDS]
+    others = [item for item in dict.fromkeys(missing) if item not in KEYS_IN_WORDS]
+    said = [f"{', '.join(dict.fromkeys(keys))} (not supplied in full)"] if keys else []
+    return said + others
+
+
+def words(text: str) -> int:
+    """How many words a reader meets."""
+    return len(text.split())
+
+
+def join_lists(parts: Mapping[str, list[str]]) -> str:
+    """The parts of a card's detail in their fixed order, empty ones left out."""
+    lines = []
+    for title, items in parts.items():
+        if len(items) == 1:
+            lines.append(f"**{title}:** {items[0]}")
+        elif items:
+            lines.append(f"**{title}:**\n\n" + "\n".join(f"- {item}" for item in items))
+    return "\n\n".join(lines)

@@ -1,0 +1,228 @@
+"""From bound resources to a PatientRecord: each resource decoded, gated and sorted into facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cds_service.record import conditions, observations, salvage, work
+from cds_service.record.ages import Birth, Gestation
+from cds_service.record.binding import Bound, Sent
+from cds_service.record.decode import (
+    READABLE_TYPES,
+    CodeableConcept,
+    Condition,
+    Medication,
+    MedicationAdministration,
+    MedicationRequest,
+    MedicationStatement,
+    Observation,
+    Patient,
+    Procedure,
+    Readable,
+    Specimen,
+    Undecodable,
+    decode,
+)
+from cds_service.record.duplicates import each_once, reference_of
+from cds_service.record.facts import NO_QUALIFIERS, Evidence, Finding, LabResult, Presence, Unreadable, Work
+from cds_service.record.facts import Medication as MedicationFact
+from cds_service.record.gestation import choose, gestations_of
+from cds_service.record.labs import results_of
+from cds_service.record.observations import When, when_of
+from cds_service.record.patient_record import Facts, PatientRecord, Uncoded
+from cds_service.record.reading import Reading
+from cds_service.record.specimens import is_hemolyzed
+from cds_service.record.times import DAY, Span, parse_span
+from cds_service.record.truth import FALSE, TRUE
+
+
+def read_chart(bound: Bound, answered: frozenset[str], as_of: int, reading: Reading) -> PatientRecord:
+    """The patient's record at ``as_of``, the same whatever the order or repetition of the resources."""
+    return _Chart(answered, as_of, reading).read(bound)
+
+
+class _Chart:
+    def __init__(self, answered: frozenset[str], as_of: int, reading: Reading) -> None:
+        self._answered = set(answered)
+        self._as_of = as_of
+        self._reading = reading
+        self._findings: dict[str, list[Finding]] = {}
+        self._labs: dict[str, list[LabResult]] = {}
+        self._work: dict[str, list[Work]] = {}
+        self._medications: list[MedicationFact] = []
+        self._gestations: list[Gestation] = []
+        self._unreadable: list[Unreadable] = []
+        self._uncoded: list[Uncoded] = []
+        self._ignored: list[Unreadable] = []
+        self._sent_medicines: dict[str, CodeableConcept | None] = {}
+        self._specimens: dict[str, Specimen] = {}
+
+    def read(self, bound: Bound) -> PatientRecord:
+        decoded = self._decode_all(bound)
+        birth, birth_evidence, deceased = self._patient(decoded)
+        for reference, resource, full_url in decoded:
+            if isinstance(resource, Medication):
+                for name in (reference, full_url):
+                    if name:
+                        self._sent_medicines[name] = resource.code
+            elif isinstance(resource, Specimen):
+                for name in (reference, full_url):
+                    if name:
+                        self._specimens[name] = resource
+        for reference, resource, _ in decoded:
+            self._take(reference, resource, birth)
+        facts = Facts(
+            birth=self._birth(birth),
+            birth_evidence=birth_evidence,
+            deceased=deceased,
+            findings=self._findings,
+            labs=self._labs,
+            work=self._work,
+            medications=self._medications,
+            unreadable=tuple(self._unreadable),
+            uncoded=tuple(self._uncoded),
+            ignored=tuple(self._ignored),
+        )
+        return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
+
+    def _decode_all(self, bound: Bound) -> list[tuple[str, Readable, str | None]]:
+        """Every readable resource once, in one order whatever the order sent."""
+        decoded: list[tuple[str, Readable, str | None]] = []
+        for sent in bound.unattributed:
+            if sent.resource.get("resourceType") in READABLE_TYPES:
+                self._give_up(sent, "it does not say whose it is")
+        for reference, sent in each_once(bound.own):
+            if reference is None:
+                self._give_up(sent, "another resource of the same id says something else")
+                continue
+            try:
+                decoded.append((reference, decode(sent.resource), sent.full_url))
+            except Undecodable as problem:
+                self._give_up(sent, str(problem))
+        return decoded
+
+    def _give_up(self, sent: Sent, reason: str) -> None:
+        """Report what cannot be used; what it could have said is unknown from here on."""
+        if sent.resource.get("status") in ("entered-in-error", "cancelled"):
+            return
+        reference = reference_of(sent.resource)
+        self._unreadable.append(Unreadable(reference, reason))
+        lost = salvage.what_is_lost(sent.resource, reference, reason, self._reading)
+        self._answered -= lost.sources
+        for finding in lost.findings:
+            self._findings.setdefault(finding.concept, []).append(finding)
+        for result in lost.labs:
+            self._labs.setdefault(result.analyte, []).append(result)
+        self._medications += lost.medications
+        if lost.gestation is not None:
+            self._gestations.append(lost.gestation)
+
+    def _patient(
+        self, decoded: Iterable[tuple[str, Readable, str | None]]
+    ) -> tuple[Span | None, Evidence | None, bool]:
+        for reference, resource, _ in decoded:
+            if isinstance(resource, Patient):
+                died = parse_span(resource.deceasedDateTime)
+                deceased = bool(resource.deceasedBoolean) or (
+                    resource.deceasedDateTime is not None and (died is None or died.lo <= self._as_of)
+                )
+                born = parse_span(resource.birthDate)
+                if born is None or born.lo > self._as_of:
+                    return None, None, deceased
+                end = (self._as_of // DAY + 1) * DAY - 1
+                evidence = Evidence(reference, "birthDate", "birth_date", resource.birthDate or "")
+                return Span(born.lo, min(born.hi, end)), evidence, deceased
+        return None, None, False
+
+    def _birth(self, span: Span | None) -> Birth | None:
+        if span is None:
+            return None
+        gestation = choose(self._gestations, "Observation" in self._answered, self._reading)
+        return Birth(span, gestation, self._reading.term_days, self._reading.preterm_below_days)
+
+    def _take(self, reference: str, resource: Readable, birth: Span | None) -> None:
+        match resource:
+            case Observation():
+                self._observation(reference, resource)
+            case Condition():
+                found, ignored = conditions.findings_of(resource, reference, birth, self._as_of, self._reading)
+                self._keep(reference, found, ignored)
+                self._note_text(reference, "code", resource.code)
+            case MedicationRequest() | MedicationStatement() | MedicationAdministration():
+                self._medications += work.medications_of(
+                    resource, reference, self._as_of, self._reading, self._sent_medicines
+                )
+            case Patient() | Medication() | Specimen():
+                pass
+            case _:
+                if isinstance(resource, Procedure):
+                    self._birth_event(reference, resource)
+                self._add_work(work.work_of(resource, reference, self._as_of, self._reading))
+
+    def _observation(self, reference: str, observation: Observation) -> None:
+        counted = observations.counts(observation.status)
+        if counted is FALSE:
+            return
+        if observation.focus:
+            self._unreadable.append(Unreadable(reference, "it has a focus other than the patient"))
+            return
+        when = when_of(observation.effectiveDateTime, observation.effectivePeriod, observation.effectiveInstant)
+        if when.span is not None and when.span.lo > self._as_of:
+            return
+        if counted is not TRUE:
+            self._unreadable.append(Unreadable(reference, "its status is not one that FHIR R4 knows"))
+            when = When(None, when.text)
+        found, ignored = observations.findings_of(observation, reference, when, self._reading)
+        self._keep(reference, found, ignored)
+        spoiled = is_hemolyzed(observation, self._specimens, self._reading)
+        for result in results_of(observation, reference, when, spoiled, self._reading):
+            self._labs.setdefault(result.analyte, []).append(result)
+        self._gestations += gestations_of(observation, reference, when, self._reading)
+        self._add_work(work.work_of(observation, reference, self._as_of, self._reading))
+        self._note_text(reference, "code", observation.code)
+        self._note_text(reference, "valueCodeableConcept", observation.valueCodeableConcept)
+
+    def _keep(self, reference: str, found: Iterable[Finding], ignored: Iterable[str]) -> None:
+        for finding in found:
+            self._findings.setdefault(finding.concept, []).append(finding)
+            if finding.presence is Presence.UNKNOWN:
+                self._unreadable.append(Unreadable(reference, finding.problem))
+        for name in ignored:
+            self._ignored.append(Unreadable(reference, f"unknown value of the qualifier {name[:40]!r}"))
+
+    def _add_work(self, found: Iterable[Work]) -> None:
+        for item in found:
+            self._work.setdefault(item.concept, []).append(item)
+
+    def _birth_event(self, reference: str, procedure: Procedure) -> None:
+        """A risk factor of birth written as a Procedure on the infant (ENCODING §2.9)."""
+        if procedure.status not in ("completed", "in-progress"):
+            return
+        when = when_of(procedure.performedDateTime, procedure.performedPeriod)
+        if when.span is not None and when.span.lo > self._as_of:
+            return
+        for concept in observations.finding_concepts(procedure.code, self._reading):
+            if concept.name in self._reading.birth_events:
+                self._findings.setdefault(concept.name, []).append(
+                    Finding(
+                        concept=concept.name,
+                        presence=Presence.PRESENT,
+                        confirmed=True,
+                        span=when.span,
+                        start=when.start,
+                        ongoing=True,
+                        from_condition=True,
+                        qualifiers=NO_QUALIFIERS,
+                        evidence=Evidence(reference, "code", concept.name, when.text),
+                    )  # fmt: skip
+                )
+
+    def _note_text(self, reference: str, element: str, concept: CodeableConcept | None) -> None:
+        if concept is None or self._reading.vocabulary.of(concept):
+            return
+        for text in (concept.text, *(coding.display for coding in concept.coding)):
+            lowered = (text or "").casefold()
+            for word in self._reading.finding_words:
+                if word in lowered:
+                    self._uncoded.append(Uncoded(reference, element, word))
+                    return

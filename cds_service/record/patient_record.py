@@ -1,0 +1,130 @@
+"""What the rules may know about one patient at one moment. Immutable; built from resources bound to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+from msgspec import Struct
+
+from cds_service.record import labs
+from cds_service.record.ages import Birth
+from cds_service.record.course import Course, clustered, course_of, dated, is_stale
+from cds_service.record.facts import Evidence, Finding, LabResult, Medication, Presence, Unreadable, Work
+from cds_service.record.reading import Reading
+from cds_service.record.sources import FINDING_SOURCES, SOURCES
+from cds_service.record.times import DAY, Span
+from cds_service.record.truth import FALSE, TRUE, Truth
+
+NO_COURSE = Course()
+
+
+class Uncoded(Struct, frozen=True):
+    """A text that looks like a finding but has no code that we know; it fires nothing."""
+
+    reference: str
+    element: str
+    word: str
+
+
+class FindingState(Struct, frozen=True, kw_only=True):
+    """All that is known of one finding: where it is present, where it cannot be told, where it is denied."""
+
+    present: tuple[Finding, ...] = ()
+    unknown: tuple[Finding, ...] = ()
+    denied: tuple[Finding, ...] = ()
+    course: Course = NO_COURSE
+
+
+NOT_WRITTEN = FindingState()
+
+
+class Facts(Struct, frozen=True, kw_only=True):
+    """Everything gathered from the resources, before it is put together."""
+
+    birth: Birth | None = None
+    birth_evidence: Evidence | None = None
+    deceased: bool = False
+    findings: Mapping[str, Sequence[Finding]]
+    labs: Mapping[str, Sequence[LabResult]]
+    work: Mapping[str, Sequence[Work]]
+    medications: Sequence[Medication]
+    unreadable: tuple[Unreadable, ...] = ()
+    uncoded: tuple[Uncoded, ...] = ()
+    ignored: tuple[Unreadable, ...] = ()
+
+
+class PatientRecord:
+    """One patient at ``as_of`` (microseconds since 1970, UTC).
+
+    ``answered`` holds the FHIR resource types whose query was answered in full: only of those may a fact
+    that is not there count as not recorded.
+    """
+
+    def __init__(self, facts: Facts, answered: frozenset[str], as_of: int, reading: Reading) -> None:
+        self.facts = facts
+        self.answered = answered
+        self.as_of = as_of
+        self.today = as_of // DAY
+        self.reading = reading
+        cluster_members = [f for name in reading.cluster.findings for f in facts.findings.get(name, ())]
+        cluster = clustered(cluster_members, reading.cluster) if cluster_members else FALSE
+        self._findings = {
+            name: self._state(found, cluster if name in reading.cluster.findings else FALSE)
+            for name, found in facts.findings.items()
+        }
+        self._labs: dict[str, labs.LabAnswer] = {}
+
+    @property
+    def birth(self) -> Birth | None:
+        """When the patient was born; None when no usable birth date is recorded."""
+        return self.facts.birth
+
+    def finding(self, name: str) -> FindingState:
+        """All that is known of one finding."""
+        return self._findings.get(name, NOT_WRITTEN)
+
+    def unanswered(self, types: Iterable[str]) -> tuple[str, ...]:
+        """The prefetch keys of those resource types whose query was not answered in full."""
+        return tuple(SOURCES[kind] for kind in types if kind not in self.answered)
+
+    @cached_property
+    def anchor(self) -> Span:
+        """When the newest movement or neurological finding was; ``as_of`` when one is ongoing or none is known."""
+        newest: Span | None = None
+        for name in self.reading.anchor_findings:
+            for finding in self.finding(name).present:
+                if finding.ongoing:
+                    return Span(self.as_of, self.as_of)
+                if finding.span is not None and (newest is None or finding.span[::-1] > newest[::-1]):
+                    newest = finding.span
+        return newest or Span(self.as_of, self.as_of)
+
+    def lab(self, analyte: str) -> labs.LabAnswer:
+        """How the newest usable result near the newest finding is judged."""
+        known = self._labs.get(analyte)
+        if known is None:
+            kind = self.reading.analytes[analyte]
+            results = [result for name in kind.concepts for result in self.facts.labs.get(name, ())]
+            known = labs.answer(results, kind, self.birth, self.anchor, self.reading.lab_window)
+            self._labs[analyte] = known
+        return known
+
+    def _state(self, found: Sequence[Finding], cluster: Truth) -> FindingState:
+        course = course_of(found, cluster, self.as_of, self.reading)
+        present, unknown = [], [f for f in found if f.presence is Presence.UNKNOWN]
+        for finding in dated(found):
+            stale = is_stale(finding, course, self.as_of, self.reading.stale_after)
+            if stale is FALSE:
+                present.append(finding)
+            elif stale is not TRUE:
+                unknown.append(finding)
+        denied = tuple(f for f in found if f.presence is Presence.ABSENT)
+        if not present and not unknown:
+            course = Course(first_seen=course.first_seen)
+        return FindingState(present=tuple(present), unknown=tuple(unknown), denied=denied, course=course)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether not one query about the patient's findings was answered: then nothing can be evaluated."""
+        return not self.answered.intersection(FINDING_SOURCES) and not self._findings

@@ -1,0 +1,173 @@
+"""One rule on one record: its outcome, the reasons for it, and what was missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from cds_service.record.facts import Evidence, Finding
+from cds_service.record.patient_record import PatientRecord
+from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
+from cds_service.rules.criteria import Answer, Criterion
+from cds_service.rules.done import Suppression, suppression
+from cds_service.rules.rule import Outcome, Rule, Urgency, Workup
+from cds_service.rules.sentences import Sentence, TruthOf, compile_sentence, deciding, names_in
+
+
+class Asked:
+    """The record with every answer given so far, so that a shared criterion is asked once."""
+
+    def __init__(self, record: PatientRecord, criteria: int) -> None:
+        self.record = record
+        self._answers: list[Answer | None] = [None] * criteria
+
+    def answer(self, criterion: Criterion) -> Answer:
+        """The criterion's answer on this record."""
+        known = self._answers[criterion.index]
+        if known is None:
+            if criterion.sentence is not None:
+                known = self._composite(criterion, criterion.sentence)
+            elif criterion.ask is not None:
+                known = criterion.ask(self.record)
+            else:
+                raise TypeError("a criterion neither asks nor joins")
+            self._answers[criterion.index] = known
+        return known
+
+    def _composite(self, criterion: Criterion, sentence: Sentence) -> Answer:
+        def truth_of(name: str) -> Truth:
+            return self.answer(criterion.parts[name]).truth
+
+        truth = compile_sentence(sentence)(truth_of)
+        answers = [self.answer(criterion.parts[name]) for name in deciding(sentence, truth_of)]
+        return Answer(
+            truth,
+            tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
+            tuple(dict.fromkeys(item for answer in answers for item in answer.evidence)),
+            tuple(dict.fromkeys(item for answer in answers for item in answer.missing)),
+            tuple(dict.fromkeys(item for answer in answers for item in answer.not_recorded)),
+            tuple(dict.fromkeys(item for answer in answers for item in answer.limits)),
+        )
+
+
+class Reason(NamedTuple):
+    """One criterion of a rule with its answer."""
+
+    name: str
+    truth: Truth
+    evidence: tuple[Evidence, ...]
+    missing: tuple[str, ...]
+
+
+class Suggested(NamedTuple):
+    """A workup that a rule asks for, and whether it is already taken care of."""
+
+    workup: Workup
+    urgency: Urgency
+    taken_care_of: Suppression
+
+
+class Evaluation:
+    """A rule's outcome on a record. The reasons are worked out when somebody asks for them."""
+
+    def __init__(
+        self, rule: Rule, asked: Asked, outcome: Outcome, suggested: Sequence[Suggested] = (),
+        missing: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.rule = rule
+        self.outcome = outcome
+        self.suggested = tuple(suggested)
+        self.missing = tuple(missing)
+        self._asked = asked
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Every criterion of the rule, in the order of its sentences."""
+        names = dict.fromkeys(
+            (self.rule.population, *names_in(self.rule.recommend_when),
+             *(names_in(self.rule.unless) if self.rule.unless else ()))
+        )  # fmt: skip
+        reasons = []
+        for name in names:
+            answer = self._asked.answer(self.rule.criteria[name])
+            reasons.append(Reason(name, answer.truth, answer.evidence, answer.missing))
+        return tuple(reasons)
+
+    @cached_property
+    def grounds(self) -> tuple[Answer, ...]:
+        """The answers on which a rule that speaks rests: its true criteria, without those it negates."""
+        return tuple(
+            answer
+            for name in deciding(self.rule.recommend_when, self._truth_of)
+            if (answer := self._asked.answer(self.rule.criteria[name])).truth is TRUE
+        )
+
+    @cached_property
+    def facts(self) -> tuple[Finding, ...]:
+        """The findings on which it rests, each once."""
+        return tuple(dict.fromkeys(fact for answer in self.grounds for fact in answer.facts))
+
+    @cached_property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Where in the record it rests."""
+        return tuple(dict.fromkeys(item for answer in self.grounds for item in answer.evidence))
+
+    @cached_property
+    def not_known(self) -> tuple[str, ...]:
+        """What the rule would have liked to know: unreadable, unanswered, or not recorded."""
+        used = [self._asked.answer(criterion) for criterion in self.rule.criteria.values()]
+        told = [tell.say for tell in self.rule.tell if tell.ask(self._asked.record).truth is FALSE]
+        unsaid = [item for answer in used for item in answer.not_recorded]
+        missing = [item for answer in used if answer.truth is UNKNOWN for item in answer.missing]
+        return tuple(dict.fromkeys((*missing, *told, *unsaid)))
+
+    @cached_property
+    def limits(self) -> tuple[str, ...]:
+        """The ids of the numeric limits of limits.yaml on which it rests."""
+        return tuple(dict.fromkeys(limit for answer in self.grounds for limit in answer.limits))
+
+    @property
+    def record(self) -> PatientRecord:
+        """The record that was evaluated."""
+        return self._asked.record
+
+    def _truth_of(self, name: str) -> Truth:
+        return self._asked.answer(self.rule.criteria[name]).truth
+
+
+def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation:
+    """The rule's outcome. Unknown facts keep it silent unless it holds whatever they are."""
+
+    def truth_of(name: str) -> Truth:
+        return asked.answer(rule.criteria[name]).truth
+
+    holds = rule.applies(truth_of)
+    if holds is not FALSE:
+        holds = min(holds, rule.in_population(truth_of))
+    if holds is FALSE:
+        return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
+    excluded = rule.excluded(truth_of) if rule.excluded is not None else FALSE
+    if excluded is TRUE:
+        return Evaluation(rule, asked, Outcome.EXCLUDED)
+    if holds is UNKNOWN or excluded is UNKNOWN:
+        return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_missing(rule, truth_of, asked))
+    silent = Evaluation(rule, asked, Outcome.SATISFIED)
+    suggested = [
+        Suggested(workups[item.workup], item.urgency, suppression(workups[item.workup], asked.record, silent.facts))
+        for item in rule.recommend
+        if item.is_meant is None or item.is_meant(truth_of) is TRUE
+    ]
+    open_ones = [item for item in suggested if item.taken_care_of.truth is not TRUE]
+    return Evaluation(rule, asked, Outcome.RECOMMENDED if open_ones else Outcome.SATISFIED, suggested)
+
+
+def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
+    """What the unknown parts of the rule's sentences lack."""
+    names: list[str] = []
+    for sentence in (rule.recommend_when, rule.unless):
+        if sentence is not None and compile_sentence(sentence)(truth_of) is UNKNOWN:
+            names += deciding(sentence, truth_of)
+    if truth_of(rule.population) is UNKNOWN:
+        names.append(rule.population)
+    return list(dict.fromkeys(item for name in names for item in asked.answer(rule.criteria[name]).missing))

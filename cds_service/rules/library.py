@@ -1,0 +1,231 @@
+"""cards/ → RuleLibrary: everything compiled at start, every mistake reported with file and line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from cds_service.errors import ContentError, Mistake
+from cds_service.record.patient_record import PatientRecord
+from cds_service.record.reading import Band, Reading
+from cds_service.record.sources import (
+    BIRTH_EVENT_SOURCES,
+    FINDING_SOURCES,
+    LAB_SOURCES,
+    MEDICATION_SOURCES,
+    WORK_SOURCES,
+)
+from cds_service.rules.criteria import Criterion
+from cds_service.rules.criteria_builder import CriteriaBuilder
+from cds_service.rules.evaluate import Asked, Evaluation, evaluate
+from cds_service.rules.pack import Pack, packaged_cards, read_pack
+from cds_service.rules.reading_builder import build_reading
+from cds_service.rules.rule import Assertion, Family, Outcome, Recommend, Rule, Tell, Urgency, Workup
+from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, parse_sentence
+from cds_service.rules.workup_builder import build_families, build_workups
+from cds_service.rules.yaml_source import Source
+
+CRITERION_SOURCES = {
+    "finding": BIRTH_EVENT_SOURCES,
+    "diagnosis": FINDING_SOURCES,
+    "only_asleep": FINDING_SOURCES,
+    "first_seen": FINDING_SOURCES,
+    "corrected_age": LAB_SOURCES,
+    "lab": (*LAB_SOURCES, "Specimen"),
+    "medication": MEDICATION_SOURCES,
+    "done": WORK_SOURCES,
+}
+
+
+class RuleLibrary:
+    """The compiled knowledge pack. Immutable; shared by all requests."""
+
+    def __init__(
+        self, *, reading: Reading, rules: tuple[Rule, ...], workups: Mapping[str, Workup],
+        families: tuple[Family, ...], assertions: Mapping[str, Assertion], criteria: int, hash: str,
+    ) -> None:  # fmt: skip
+        self.reading = reading
+        self.rules = rules
+        self.workups = dict(workups)
+        self.families = families
+        self.assertions = assertions
+        self.hash = hash
+        self.sources = _sources(rules, workups)
+        self.limits: Mapping[str, Band] = {
+            band.id: band
+            for analyte in reading.analytes.values()
+            for bands in analyte.bands.values()
+            for band in bands
+        }
+        self._criteria = criteria
+
+    def evaluate(self, record: PatientRecord) -> list[Evaluation]:
+        """Every rule's outcome on this record; none for a patient who has died.
+
+        A rule that raises is a defect of ours: it is reported as such and does not silence the others.
+        """
+        if record.facts.deceased:
+            return []
+        asked = Asked(record, self._criteria)
+        evaluations = []
+        for rule in self.rules:
+            try:
+                evaluations.append(evaluate(rule, asked, self.workups))
+            except Exception:  # the one place where a defect is contained; no text of it leaves this line
+                evaluations.append(Evaluation(rule, asked, Outcome.INTERNAL_ERROR, missing=("internal-error",)))
+        return evaluations
+
+    def rule(self, rule_id: str) -> Rule | None:
+        """The rule of this id."""
+        return next((rule for rule in self.rules if rule.id == rule_id), None)
+
+
+def _sources(rules: tuple[Rule, ...], workups: Mapping[str, Workup]) -> frozenset[str]:
+    """The FHIR resource types that the rules ask about, by the kinds of their criteria and workups."""
+    found: set[str] = set()
+    open_ones = [criterion for rule in rules for criterion in rule.criteria.values()]
+    while open_ones:
+        criterion = open_ones.pop()
+        open_ones += criterion.parts.values()
+        for key, types in CRITERION_SOURCES.items():
+            if key in criterion.definition:
+                found.update(types)
+    asked = {item.workup for rule in rules for item in rule.recommend}
+    if any(workups[name].done_or_ordered for name in asked):
+        found.update(WORK_SOURCES)
+    return frozenset(found)
+
+
+def load_library(root: Traversable | Path | None = None) -> RuleLibrary:
+    """The library in a cards/ folder; by default the packaged one. Raises ContentError."""
+    return compile_pack(read_pack(root if root is not None else packaged_cards()))
+
+
+def compile_pack(pack: Pack) -> RuleLibrary:
+    """The library of a parsed pack. Raises ContentError with every unknown name and unreadable sentence."""
+    mistakes: list[Mistake] = []
+    reading = build_reading(pack, mistakes)
+    if mistakes:
+        raise ContentError(mistakes)
+    builder = CriteriaBuilder(reading, pack.single["criteria"], mistakes)
+    families = build_families(pack.single["families"], mistakes)
+    workups = build_workups(pack, reading, families, mistakes)
+    assertions = _assertions(pack)
+    compiler = _RuleCompiler(builder, workups, assertions, mistakes)
+    rules = [rule for slug, source in pack.rules.values() if (rule := compiler.compile(slug, source)) is not None]
+    if mistakes:
+        raise ContentError(mistakes)
+    return RuleLibrary(
+        reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,
+        criteria=builder.count, hash=pack.hash,
+    )  # fmt: skip
+
+
+def _assertions(pack: Pack) -> dict[str, Assertion]:
+    return {
+        item["id"]: Assertion(
+            item["id"], source.data["slug"], source.data["title"], item["section"], item["paragraph"],
+            item["says"], item["action"], item["actionable"],
+        )
+        for source in pack.documents.values()
+        for item in source.data["assertions"]
+    }  # fmt: skip
+
+
+class _RuleCompiler:
+    def __init__(
+        self, builder: CriteriaBuilder, workups: Mapping[str, Workup], assertions: Mapping[str, Assertion],
+        mistakes: list[Mistake],
+    ) -> None:  # fmt: skip
+        self._builder = builder
+        self._workups = workups
+        self._assertions = assertions
+        self._mistakes = mistakes
+
+    def compile(self, slug: str, source: Source) -> Rule | None:
+        before = len(self._mistakes)
+        data = source.data
+        names = dict(self._builder.shared)
+        local: set[str] = set(data.get("criteria", {}))
+        for name, definition in data.get("criteria", {}).items():
+            if name in names:
+                self._say(source, ("criteria", name), f"{name!r} is already a shared criterion: use another name")
+            built = self._builder.build(definition, source, ("criteria", name), names)
+            if built is not None:
+                names[name] = built
+        when = self._sentence(source, ("recommend_when",), names)
+        unless = self._sentence(source, ("unless",), names) if "unless" in data else None
+        recommend = self._recommend(source, names)
+        tells = [
+            self._builder.build(item["ask"], source, ("tell_if_not_recorded", place, "ask"), names)
+            for place, item in enumerate(data.get("tell_if_not_recorded", []))
+        ]
+        for place, drawn in enumerate(data["draws_on"]):
+            if drawn not in self._assertions:
+                self._say(source, ("draws_on", place), f"no document has an assertion {drawn!r}")
+        if data["population"] not in names:
+            self._say(source, ("population",), f"no shared criterion is called {data['population']!r}")
+        used = {data["population"]}
+        for sentence in (when, unless, *(item.when for item in recommend)):
+            used |= set(names_in(sentence)) if sentence is not None else set()
+        for name in sorted(local - used):
+            self._say(source, ("criteria", name), f"{name!r} is used in no sentence: use it or delete it")
+        if when is None or len(self._mistakes) > before:
+            return None
+        return Rule(
+            id=data["id"], version=data["version"], status=data["status"], title=data["title"], document=slug,
+            draws_on=tuple(data["draws_on"]), basis=data["basis"], citation=data.get("citation", ""),
+            population=data["population"], criteria={name: names[name] for name in sorted(used)},
+            recommend_when=when, unless=unless,
+            in_population=compile_sentence(parse_sentence(data["population"])),
+            applies=compile_sentence(when), excluded=compile_sentence(unless) if unless is not None else None,
+            recommend=recommend, because=data["because"],
+            tell=tuple(
+                Tell(built.ask, item["say"])
+                for built, item in zip(tells, data.get("tell_if_not_recorded", []), strict=True)
+                if built is not None and built.ask is not None
+            ),
+            limitations=tuple(data["limitations"]), file=source.file,
+            sha256=hashlib.sha256(canonical(data)).hexdigest(),
+        )  # fmt: skip
+
+    def _sentence(
+        self, source: Source, path: tuple[str | int, ...], names: Mapping[str, Criterion]
+    ) -> Sentence | None:
+        text: Any = source.data
+        for key in path:
+            text = text[key]
+        try:
+            sentence = parse_sentence(text)
+        except SentenceError as problem:
+            self._say(source, path, str(problem))
+            return None
+        for name in names_in(sentence):
+            if name not in names:
+                self._say(source, path, f"no criterion is called {name!r}")
+        return sentence
+
+    def _recommend(self, source: Source, names: Mapping[str, Criterion]) -> tuple[Recommend, ...]:
+        found = []
+        for place, item in enumerate(source.data["recommend"]):
+            urgency = Urgency[item["urgency"].upper()]
+            workup = self._workups.get(item["workup"])
+            if workup is None:
+                self._say(source, ("recommend", place), f"no workup is called {item['workup']!r}")
+            elif urgency not in workup.suggest:
+                self._say(source, ("recommend", place), f"the workup has no wording for {item['urgency']}")
+            when = self._sentence(source, ("recommend", place, "when"), names) if "when" in item else None
+            found.append(Recommend(item["workup"], urgency, when, compile_sentence(when) if when else None))
+        return tuple(found)
+
+    def _say(self, source: Source, path: tuple[str | int, ...], message: str) -> None:
+        self._mistakes.append(source.mistake(path, message))
+
+
+def canonical(data: Mapping[str, Any]) -> bytes:
+    """The content of a rule in one byte order, without its version: what the lock file hashes."""
+    return json.dumps({k: v for k, v in data.items() if k != "version"}, sort_keys=True).encode()

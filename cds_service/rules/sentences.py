@@ -1,0 +1,171 @@
+"""Sentences over named criteria: and, or, not, parentheses; three-valued (Kleene).
+
+sentence := term { "and" term } | term { "or" term }      mixing needs parentheses
+term     := "not" term | "(" sentence ")" | name
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from cds_service.record.truth import FALSE, NEGATION, TRUE, Truth
+
+_TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z0-9_]*)|(?P<sign>[()])|(?P<other>\S))", re.ASCII)
+
+TruthOf = Callable[[str], Truth]
+
+
+class Name(NamedTuple):
+    """A criterion."""
+
+    name: str
+
+
+class Not(NamedTuple):
+    """The opposite of its part."""
+
+    part: Sentence
+
+
+class And(NamedTuple):
+    """True when all parts are."""
+
+    parts: tuple[Sentence, ...]
+
+
+class Or(NamedTuple):
+    """True when one part is."""
+
+    parts: tuple[Sentence, ...]
+
+
+Sentence = Name | Not | And | Or
+
+
+class SentenceError(ValueError):
+    """The sentence cannot be read; the message says why."""
+
+
+def parse_sentence(text: str) -> Sentence:
+    """The sentence's tree. Raises SentenceError."""
+    tokens: list[str] = []
+    for found in _TOKEN.finditer(text.strip()):
+        if found["other"]:
+            raise SentenceError(f"{found['other']!r} has no place in a sentence: use names, and, or, not, ( )")
+        tokens.append(found["word"] or found["sign"])
+    parser = _Parser(tokens)
+    sentence = parser.sentence()
+    if parser.rest:
+        raise SentenceError(f"unexpected {parser.rest[0]!r}")
+    return sentence
+
+
+class _Parser:
+    def __init__(self, tokens: list[str]) -> None:
+        self.rest = tokens
+
+    def sentence(self) -> Sentence:
+        parts = [self.term()]
+        joined = None
+        while self.rest and self.rest[0] in ("and", "or"):
+            if joined not in (None, self.rest[0]):
+                raise SentenceError("'and' and 'or' side by side: add parentheses")
+            joined = self.rest.pop(0)
+            parts.append(self.term())
+        if len(parts) == 1:
+            return parts[0]
+        return And(tuple(parts)) if joined == "and" else Or(tuple(parts))
+
+    def term(self) -> Sentence:
+        if not self.rest:
+            raise SentenceError("the sentence ends too early")
+        word = self.rest.pop(0)
+        if word == "not":
+            return Not(self.term())
+        if word == "(":
+            inner = self.sentence()
+            if not self.rest or self.rest.pop(0) != ")":
+                raise SentenceError("a '(' is never closed")
+            return inner
+        if word in (")", "and", "or"):
+            raise SentenceError(f"unexpected {word!r}")
+        return Name(word)
+
+
+def names_in(sentence: Sentence) -> Iterator[str]:
+    """Every name in the order of reading, repeated when it stands twice."""
+    match sentence:
+        case Name(name):
+            yield name
+        case Not(part):
+            yield from names_in(part)
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from names_in(part)
+
+
+def compile_sentence(sentence: Sentence) -> Callable[[TruthOf], Truth]:
+    """A closure that answers the sentence from the truth of its names."""
+    match sentence:
+        case Name(name):
+            return lambda truth_of: truth_of(name)
+        case Not(part):
+            inner = compile_sentence(part)
+            return lambda truth_of: NEGATION[inner(truth_of)]
+        case And(parts):
+            return _all_of(tuple(compile_sentence(part) for part in parts))
+        case Or(parts):
+            return _any_of(tuple(compile_sentence(part) for part in parts))
+
+
+def _all_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf], Truth]:
+    def answer(truth_of: TruthOf) -> Truth:
+        least = TRUE
+        for part in parts:
+            truth = part(truth_of)
+            if truth is FALSE:
+                return FALSE
+            least = min(least, truth)
+        return least
+
+    return answer
+
+
+def _any_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf], Truth]:
+    def answer(truth_of: TruthOf) -> Truth:
+        most = FALSE
+        for part in parts:
+            truth = part(truth_of)
+            if truth is TRUE:
+                return TRUE
+            most = max(most, truth)
+        return most
+
+    return answer
+
+
+def deciding(sentence: Sentence, truth_of: TruthOf) -> list[str]:
+    """The names on which the answer rests: of a true *or* its true parts, of a false *and* its false ones."""
+    truth = compile_sentence(sentence)(truth_of)
+    match sentence:
+        case Name(name):
+            return [name]
+        case Not(part):
+            return deciding(part, truth_of)
+        case And(parts) | Or(parts):
+            relevant = [part for part in parts if compile_sentence(part)(truth_of) is truth]
+            return [name for part in relevant for name in deciding(part, truth_of)]
+
+
+def to_text(sentence: Sentence, inside: bool = False) -> str:
+    """The sentence as written, with the parentheses it needs."""
+    match sentence:
+        case Name(name):
+            return name
+        case Not(part):
+            return f"not {to_text(part, inside=True)}"
+        case And(parts) | Or(parts):
+            joined = f" {'and' if isinstance(sentence, And) else 'or'} ".join(to_text(p, inside=True) for p in parts)
+            return f"({joined})" if inside else joined
