@@ -12,7 +12,6 @@ from cds_service.hooks.wording import (
     finding_words,
     join_lists,
     lab_words,
-    markdown_text,
     missing_words,
     words,
 )
@@ -108,9 +107,8 @@ class _Writer:
         return card
 
     def _summary(self, shown: Shown) -> str:
-        urgent = "Urgent: " if shown.urgency is Urgency.CRITICAL else ""
         age = f"; {self._age()}"
-        head = f"{urgent}{shown.family.title}"
+        head = shown.family.urgent_title if shown.urgency is Urgency.CRITICAL else shown.family.title
         phrases = self._phrases(shown.evaluations)
         for lead in [phrases[0], *(phrases[0].split(",")[0].split(" (")[0],)] if phrases else []:
             text = f"{head}: {lead}{age}"
@@ -131,13 +129,13 @@ class _Writer:
             for fact in evaluation.facts:
                 said[finding_words(fact, self._record.finding(fact.concept).course, reading)] = None
             for evidence in evaluation.evidence:
-                if evidence not in known and evidence.concept in reading.vocabulary.concepts:
-                    if reading.vocabulary.concepts[evidence.concept].category == "lab":
-                        said[lab_words(evidence, reading)] = None
+                concept = reading.vocabulary.concepts.get(evidence.concept)
+                if evidence not in known and concept is not None and concept.category == "lab":
+                    said[lab_words(evidence, reading)] = None
         return list(said)
 
     def _detail(self, shown: Shown) -> str:
-        phrases = [markdown_text(phrase) for phrase in self._phrases(shown.evaluations)]
+        phrases = self._phrases(shown.evaluations)
         because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
         suggested = list(dict.fromkeys(_suggested(item) for item in shown.items))
         missing = missing_words(
@@ -151,7 +149,7 @@ class _Writer:
                     {
                         "Why shown": [f"{_some(phrases, size)}; {self._age()}. {' '.join(because[:size])}"],
                         "Suggested": _merge(suggested, 2 * size),
-                        "Not known": [f"{markdown_text(_some(missing, size))}."] if missing else [],
+                        "Not known": [f"{_some(missing, size)}."] if missing else [],
                         "Basis": [" ".join(basis[:basis_size]) + " Draft rule: no clinician has reviewed it."],
                     }
                 )

@@ -30,6 +30,7 @@ ORDER = (
     "severity", "frequency", "state", "pattern", "laterality", "course", "vigorous", "awareness",
     "interferes-with", "onset-manner", "body-area", "provoked-by",
 )  # fmt: skip
+UNITS_IN_WORDS = {"Cel": "°C", "[degF]": "°F"}
 KEYS_IN_WORDS = {key: re.sub(r"([A-Z])", r" \1", key).lower() for key in SOURCES.values()}
 
 
@@ -97,7 +98,8 @@ def lab_words(evidence: Evidence, reading: Reading) -> str:
     """A result with value, unit and day, such as ``Glucose 1.9 mmol/L (2026-11-21)``."""
     concept = reading.vocabulary.concepts.get(evidence.concept)
     name = concept.display if concept is not None else evidence.concept.replace("_", " ")
-    value = f" {evidence.value} {evidence.unit}" if evidence.value else " flagged by the laboratory"
+    unit = UNITS_IN_WORDS.get(evidence.unit, evidence.unit)
+    value = f" {evidence.value} {unit}" if evidence.value else " flagged by the laboratory"
     return f"{name}{value} ({evidence.when[:10]})"
 
 
@@ -125,9 +127,12 @@ def _plural(count: int, unit: str) -> str:
 
 
 def missing_words(missing: Iterable[str]) -> list[str]:
-    """What was missing, for people: prefetch keys by what they hold, resources by what is wrong with them."""
+    """What was missing, as Markdown: prefetch keys by what they hold, resources (whose ids are the record's
+    text) by what is wrong with them."""
     keys = [KEYS_IN_WORDS[item] for item in missing if item in KEYS_IN_WORDS]
-    others = [item for item in dict.fromkeys(missing) if item not in KEYS_IN_WORDS]
+    others = [
+        markdown_text(item) if "/" in item else item for item in dict.fromkeys(missing) if item not in KEYS_IN_WORDS
+    ]
     said = [f"{', '.join(dict.fromkeys(keys))} (not supplied in full)"] if keys else []
     return said + others
 

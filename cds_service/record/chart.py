@@ -214,7 +214,7 @@ class _Chart:
                         from_condition=True,
                         qualifiers=NO_QUALIFIERS,
                         evidence=Evidence(reference, "code", concept.name, when.text),
-                    )  # fmt: skip
+                    )
                 )
 
     def _note_text(self, reference: str, element: str, concept: CodeableConcept | None) -> None:

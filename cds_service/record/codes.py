@@ -36,7 +36,9 @@ class Vocabulary:
         """``codes`` are (system, code, concept name); ``history`` are (system, code prefix) of history codes."""
         self.concepts: Mapping[str, Concept] = {concept.name: concept for concept in concepts}
         self._by_code: dict[tuple[str, str], tuple[Concept, ...]] = {}
+        self._examples: dict[str, tuple[str, str]] = {}
         for system, code, name in codes:
+            self._examples.setdefault(name, (system, code))
             key = code_key(system, code)
             self._by_code[key] = (*self._by_code.get(key, ()), self.concepts[name])
         self._history = tuple(code_key(system, prefix) for system, prefix in history)
@@ -57,6 +59,10 @@ class Vocabulary:
         for coding in codeable.coding:
             found.update(dict.fromkeys(self.of_coding(coding)))
         return tuple(found)
+
+    def example_of(self, name: str) -> tuple[str, str]:
+        """The first (system, code) of a concept: how a sample writes it."""
+        return self._examples[name]
 
     def is_history(self, codeable: CodeableConcept | None) -> bool:
         """Whether a history-of or family-history coding makes the whole concept history (ENCODING §7)."""

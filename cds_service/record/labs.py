@@ -63,7 +63,7 @@ def _results(
 ) -> list[LabResult]:
     found = []
     for concept in reading.vocabulary.of(part.code):
-        analyte = reading.analytes.get(concept.name)
+        analyte = reading.analyte_of.get(concept.name)
         if analyte is None:
             continue
         interval = interval_of(part.valueQuantity)

@@ -59,6 +59,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     pack_version: str
     vocabulary: Vocabulary
     analytes: Mapping[str, Analyte]
+    analyte_of: Mapping[str, Analyte]
     stale_after: int
     persistent_after_days: int
     event_gap_days: int

@@ -48,7 +48,7 @@ def what_is_lost(resource: Mapping[str, Any], reference: str, reason: str, readi
             evidence = Evidence(reference, "code", known.name)
             if known.name in reading.gestation_concepts:
                 lost.gestation = Gestation(UNKNOWN, 0.0, evidence, "the gestational age cannot be read")
-            elif known.category == "lab":
+            elif known.name in reading.analyte_of:
                 lost.labs.append(
                     LabResult(analyte=known.name, span=None, flags=frozenset(), scale=None, value=None,
                               ranges=(), evidence=evidence, problem=reason)

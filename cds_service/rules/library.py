@@ -61,7 +61,7 @@ class RuleLibrary:
             for bands in analyte.bands.values()
             for band in bands
         }
-        self._criteria = criteria
+        self.criteria_count = criteria
 
     def evaluate(self, record: PatientRecord) -> list[Evaluation]:
         """Every rule's outcome on this record; none for a patient who has died.
@@ -70,7 +70,7 @@ class RuleLibrary:
         """
         if record.facts.deceased:
             return []
-        asked = Asked(record, self._criteria)
+        asked = Asked(record, self.criteria_count)
         evaluations = []
         for rule in self.rules:
             try:

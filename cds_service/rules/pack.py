@@ -59,6 +59,21 @@ def read_pack(root: Traversable | Path) -> Pack:
     return Pack(single=single, rules=rules, texts=reader.texts, hash=digest.hexdigest(), **folders)
 
 
+def read_cases(root: Traversable | Path) -> tuple[dict[str, Source], Source]:
+    """The cases file of each rule, and that of the limits. Raises ContentError."""
+    reader = _Reader(root)
+    found = {
+        _stem(file): reader.file(file, "cases")
+        for folder in _sorted(root / "rules")
+        for file in _sorted(folder)
+        if file.name.endswith(".cases.yaml")
+    }
+    limits = reader.file(root / "limits.cases.yaml", "limit-cases")
+    if reader.mistakes:
+        raise ContentError(reader.mistakes)
+    return found, limits
+
+
 class _Reader:
     def __init__(self, root: Traversable | Path) -> None:
         self.mistakes: list[Mistake] = []

@@ -46,12 +46,14 @@ def build_reading(pack: Pack, mistakes: list[Mistake]) -> Reading:
     data = source.data
     vocabulary = build_vocabulary(pack, data)
     _check_names(source, data, vocabulary, mistakes)
+    analytes = _analytes(pack.single["limits"], vocabulary, mistakes)
     qualifiers, gestation, windows = data["qualifiers"], data["gestation"], data["windows"]
     return Reading(
         canonical=data["canonical"],
         pack_version=data["pack_version"],
         vocabulary=vocabulary,
-        analytes=_analytes(pack.single["limits"], vocabulary, mistakes),
+        analytes=analytes,
+        analyte_of={concept: analyte for analyte in analytes.values() for concept in analyte.concepts},
         stale_after=duration(windows["stale_after"]),
         persistent_after_days=duration(windows["persistent_after"]) // DAY,
         event_gap_days=duration(windows["event_gap"]) // DAY,

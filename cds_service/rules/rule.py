@@ -84,6 +84,7 @@ class Family(NamedTuple):
 
     id: str
     title: str
+    urgent_title: str
     override_system: str
     override_reasons: tuple[tuple[str, str], ...]
 

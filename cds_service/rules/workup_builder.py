@@ -20,7 +20,15 @@ def build_families(source: Source, mistakes: list[Mistake]) -> tuple[Family, ...
             if code not in displays:
                 mistakes.append(source.mistake(("families", place, "override", spot), f"{code!r} has no display"))
             reasons.append((code, displays.get(code, "")))
-        families.append(Family(item["id"], item["title"], source.data["override_system"], tuple(reasons)))
+        families.append(
+            Family(
+                item["id"],
+                item["title"],
+                item.get("urgent_title", item["title"]),
+                source.data["override_system"],
+                tuple(reasons),
+            )
+        )
     return tuple(families)
 
 

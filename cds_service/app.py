@@ -1,0 +1,106 @@
+"""The application: settings and library in, a WSGI app out."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from cds_service.errors import MethodNotAllowed, RequestError, TooLarge, UnknownService
+from cds_service.rules.library import RuleLibrary, load_library
+from cds_service.settings import Settings, load_settings
+from cds_service.store.decisions import DecisionLog
+from cds_service.web.answers import internal_error, outcome, request_id
+from cds_service.web.audit_pages import pages_blueprint
+from cds_service.web.health import Health
+from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
+from cds_service.web.logs import logger
+from cds_service.web.operations import operations_blueprint
+
+POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
+def create_app(
+    settings: Settings | None = None, library: RuleLibrary | None = None, now: Callable[[], datetime] | None = None
+) -> Flask:
+    """The service. Raises SettingsError or ContentError when it cannot be trusted to answer."""
+    settings = settings if settings is not None else load_settings()
+    library = library if library is not None else load_library()
+    clock = now if now is not None else lambda: datetime.now(UTC)
+    app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY + 1, PROPAGATE_EXCEPTIONS=False)
+    log = DecisionLog(settings.database_url, settings.decision_queue)
+    health = Health(log)
+    app.extensions["decision_log"] = log
+    app.extensions["health"] = health
+    app.register_blueprint(hooks_blueprint(library, settings, log, health, clock))
+    app.register_blueprint(operations_blueprint(library, health))
+    app.register_blueprint(pages_blueprint(library, settings))
+    _answer_errors(app)
+    _frame_answers(app, settings, health)
+    return app
+
+
+def _answer_errors(app: Flask) -> None:
+    @app.errorhandler(RequestError)
+    def refused(error: RequestError) -> Response:
+        answer = outcome(error)
+        if isinstance(error, MethodNotAllowed):
+            answer.headers["Allow"] = "POST, OPTIONS"
+        return answer
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        match error.code:
+            case 404:
+                return outcome(UnknownService("not-found", "Nothing is here. Services are listed at /cds-services."))
+            case 405:
+                answer = outcome(MethodNotAllowed("method", "This method is not offered here."))
+                answer.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ["GET"]))
+                return answer
+            case 413:
+                return outcome(TooLarge("size", f"The body is larger than {LARGEST_BODY} bytes."))
+        return outcome(RequestError("request.http", "The request is not acceptable HTTP."))
+
+    @app.errorhandler(Exception)
+    def defect(error: Exception) -> Response:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        logger.error(
+            "defect", kind=type(error).__name__, place=f"{place.filename}:{place.lineno}", request_id=request_id()
+        )
+        return internal_error()
+
+
+def _frame_answers(app: Flask, settings: Settings, health: Health) -> None:
+    @app.before_request
+    def start() -> Response | None:
+        g.started = time.perf_counter()
+        if request.method == "OPTIONS" and settings.any_origin:
+            return Response(status=204)
+        return None
+
+    @app.after_request
+    def finish(answer: Response) -> Response:
+        headers = answer.headers
+        headers["X-Request-Id"] = request_id()
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Content-Security-Policy"] = POLICY
+        headers.setdefault("Cache-Control", "no-store")
+        if settings.any_origin:
+            headers["Access-Control-Allow-Origin"] = "*"
+            headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
+            headers["Access-Control-Expose-Headers"] = "X-Request-Id"
+        code = g.get("error_code", "")
+        health.answers.labels(str(answer.status_code), code).inc()
+        logger.info(
+            "answered", route=request.endpoint or "", method=request.method, status=answer.status_code, code=code,
+            cards=g.get("cards"), milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
+            request_id=request_id(),
+        )  # fmt: skip
+        return answer

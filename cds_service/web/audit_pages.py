@@ -1,0 +1,50 @@
+"""Pages for people: what this service is, and what each rule says, generated from the file that is executed."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Blueprint, Response, abort, render_template
+
+from cds_service.hooks.discovery import SERVICE_ID
+from cds_service.rules.library import RuleLibrary
+from cds_service.rules.sentences import to_text
+from cds_service.settings import Settings
+
+
+def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
+    """The home page, the list of rules and a page per rule: where a card's links lead."""
+    pages = Blueprint("pages", __name__)
+
+    @pages.app_context_processor
+    def footer() -> dict[str, str]:
+        return {"rule_set": library.reading.pack_version, "rule_set_hash": library.hash}
+
+    @pages.get("/")
+    def home() -> str:
+        return render_template("home.html", base=settings.base_url, service=SERVICE_ID, rules=library.rules)
+
+    @pages.get("/rules")
+    def rules() -> str:
+        return render_template("rules.html", rules=library.rules)
+
+    @pages.get("/rules/<rule_id>")
+    def rule(rule_id: str) -> str | Response:
+        found = library.rule(rule_id)
+        if found is None:
+            abort(404)
+        criteria = {
+            name: json.dumps(criterion.definition, ensure_ascii=False, indent=1)
+            for name, criterion in found.criteria.items()
+        }
+        return render_template(
+            "rule.html",
+            rule=found,
+            when=to_text(found.recommend_when),
+            unless=to_text(found.unless) if found.unless else "",
+            criteria=criteria,
+            assertions=[library.assertions[drawn] for drawn in found.draws_on],
+            recommended=[(library.workups[item.workup], item.urgency.indicator) for item in found.recommend],
+        )
+
+    return pages

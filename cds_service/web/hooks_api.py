@@ -1,0 +1,103 @@
+"""The CDS Hooks endpoints: discovery and the service call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response, g, request
+
+from cds_service.errors import InvalidRequest, MethodNotAllowed, TooLarge, UnknownService, UnsupportedMedia
+from cds_service.hooks.discovery import SERVICE_ID, discovery
+from cds_service.hooks.request import AS_OF, HookRequest, parse_request
+from cds_service.hooks.respond import HookResponse, respond
+from cds_service.record.times import iso, moment
+from cds_service.rules.library import RuleLibrary
+from cds_service.settings import Settings
+from cds_service.store.decisions import Decision, DecisionLog
+from cds_service.web.answers import json_answer, request_id
+from cds_service.web.health import Health
+
+LARGEST_BODY = 2 * 1024 * 1024
+MEDIA_TYPES = ("application/json", "application/fhir+json")
+
+
+def hooks_blueprint(
+    library: RuleLibrary, settings: Settings, log: DecisionLog, health: Health, now: Callable[[], datetime]
+) -> Blueprint:
+    """The endpoints under /cds-services. ``now`` is the clock."""
+    api = Blueprint("hooks", __name__)
+    services = discovery(library)
+
+    @api.get("/cds-services")
+    def discover() -> Response:
+        answer = json_answer(services)
+        answer.set_etag(library.hash)
+        answer.headers["Cache-Control"] = "no-cache"
+        answer.make_conditional(request)
+        return answer
+
+    @api.post("/cds-services/<service_id>")
+    def call(service_id: str) -> Response:
+        if service_id != SERVICE_ID:
+            raise UnknownService("service.unknown", "No service has this id; see /cds-services for those that exist.")
+        started = time.perf_counter()
+        hook_request = parse_request(read_body())
+        as_of = moment_of(hook_request, settings, now)
+        response = respond(hook_request, library, as_of, settings.base_url)
+        health.seconds.observe(time.perf_counter() - started)
+        health.rules_failed(response.failed_rules)
+        for card in response.body["cards"]:
+            health.cards.labels(card["source"]["topic"]["code"], card["indicator"]).inc()
+        g.cards = len(response.body["cards"])
+        log.record(decision_of(hook_request, response, library, request_id(), now()))
+        return json_answer(response.body)
+
+    @api.get("/cds-services/<service_id>")
+    def call_by_get(service_id: str) -> Response:
+        raise MethodNotAllowed("method", "Call this service by POST.")
+
+    return api
+
+
+def read_body() -> bytes:
+    """The body's bytes. Raises UnsupportedMedia or TooLarge before a byte is parsed."""
+    if request.mimetype not in MEDIA_TYPES:
+        raise UnsupportedMedia("media-type", f"Send the body as one of {', '.join(MEDIA_TYPES)}.")
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMedia("media-type", "Send the body without Content-Encoding.")
+    if (request.content_length or 0) > LARGEST_BODY:
+        raise TooLarge("size", f"The body is larger than {LARGEST_BODY} bytes.")
+    body = request.stream.read(LARGEST_BODY + 1)
+    if len(body) > LARGEST_BODY:
+        raise TooLarge("size", f"The body is larger than {LARGEST_BODY} bytes.")
+    return body
+
+
+def moment_of(hook_request: HookRequest, settings: Settings, now: Callable[[], datetime]) -> int:
+    """The moment that the question is about: the clock's, or the request's own where that is allowed."""
+    if hook_request.as_of is None:
+        return moment(now())
+    if not settings.accepts_as_of:
+        raise InvalidRequest(
+            "request.as-of", "An as-of date is accepted in the sandbox only.", f"extension['{AS_OF}']"
+        )
+    return hook_request.as_of
+
+
+def decision_of(
+    hook_request: HookRequest, response: HookResponse, library: RuleLibrary, request_id: str, now: datetime
+) -> Decision:
+    """What the decision log keeps of a call: outcomes, inputs and card uuids; nothing that names the patient."""
+    return Decision(
+        decided_at=now.astimezone(UTC).isoformat(timespec="milliseconds"),
+        request_id=request_id,
+        hook_instance=hook_request.hook_instance,
+        as_of=iso(response.record.as_of),
+        rule_set_version=library.reading.pack_version,
+        rule_set_hash=library.hash,
+        outcomes={evaluation.rule.id: evaluation.outcome.value for evaluation in response.evaluations},
+        inputs=response.inputs,
+        card_uuids=[card["uuid"] for card in response.body["cards"]],
+    )
