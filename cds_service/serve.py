@@ -28,7 +28,7 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
         if value is not None:
             os.environ[f"CDS_{name.upper()}"] = str(value)
     server = Granian(
-        "cds_service.app:create_app",
+        "cds_service.app:worker_app",
         factory=True,
         address=settings.host,
         port=settings.port,

@@ -15,7 +15,7 @@ from cds_service.hooks.wording import (
     missing_words,
     words,
 )
-from cds_service.record.facts import Evidence
+from cds_service.record.facts import Evidence, Finding
 from cds_service.record.patient_record import PatientRecord
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
@@ -72,15 +72,18 @@ class _Writer:
         self._request = request
         self._library = library
         self._url = public_url.rstrip("/")
+        self._said: dict[Finding, str] = {}
+        self._age = _age_of(record)
         self._space = uuid5(namespace_of(request.hook_instance), request.patient_id)
 
     def card(self, shown: Shown) -> dict[str, Any]:
         reading = self._library.reading
         suggestions = [self._suggestion(shown, item) for item in shown.items if item.workup.order is not None]
+        phrases = self._phrases(shown.evaluations)
         card: dict[str, Any] = {
             "uuid": str(uuid5(self._space, f"card:{shown.family.id}")),
-            "summary": self._summary(shown),
-            "detail": self._detail(shown),
+            "summary": self._summary(shown, phrases),
+            "detail": self._detail(shown, phrases),
             "indicator": shown.urgency.indicator,
             "source": {
                 "label": "Infant motor workup rules (draft)",
@@ -106,19 +109,14 @@ class _Writer:
         card["extension"] = {BASIS: self._basis(shown)}
         return card
 
-    def _summary(self, shown: Shown) -> str:
-        age = f"; {self._age()}"
+    def _summary(self, shown: Shown, phrases: list[str]) -> str:
+        age = f"; {self._age}"
         head = shown.family.urgent_title if shown.urgency is Urgency.CRITICAL else shown.family.title
-        phrases = self._phrases(shown.evaluations)
         for lead in [phrases[0], *(phrases[0].split(",")[0].split(" (")[0],)] if phrases else []:
             text = f"{head}: {lead}{age}"
             if len(text) <= SUMMARY_LIMIT:
                 return text
         return f"{head}{age}"[:SUMMARY_LIMIT]
-
-    def _age(self) -> str:
-        text = age_words(self._record.birth, self._record.today)
-        return text if text.startswith("age") else f"age {text}"
 
     def _phrases(self, evaluations: Sequence[Evaluation]) -> list[str]:
         """Every fact on which the card rests, said once; what decided an urgent rule comes first."""
@@ -127,15 +125,17 @@ class _Writer:
         for evaluation in evaluations:
             known = {fact.evidence for fact in evaluation.facts}
             for fact in evaluation.facts:
-                said[finding_words(fact, self._record.finding(fact.concept).course, reading)] = None
+                if fact not in self._said:
+                    course = self._record.finding(fact.concept).course
+                    self._said[fact] = finding_words(fact, course, reading)
+                said[self._said[fact]] = None
             for evidence in evaluation.evidence:
                 concept = reading.vocabulary.concepts.get(evidence.concept)
                 if evidence not in known and concept is not None and concept.category == "lab":
                     said[lab_words(evidence, reading)] = None
         return list(said)
 
-    def _detail(self, shown: Shown) -> str:
-        phrases = self._phrases(shown.evaluations)
+    def _detail(self, shown: Shown, phrases: list[str]) -> str:
         because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
         suggested = list(dict.fromkeys(_suggested(item) for item in shown.items))
         missing = missing_words(
@@ -147,7 +147,7 @@ class _Writer:
             for basis_size in (2, 1):
                 text = join_lists(
                     {
-                        "Why shown": [f"{_some(phrases, size)}; {self._age()}. {' '.join(because[:size])}"],
+                        "Why shown": [f"{_some(phrases, size)}; {self._age}. {' '.join(because[:size])}"],
                         "Suggested": _merge(suggested, 2 * size),
                         "Not known": [f"{_some(missing, size)}."] if missing else [],
                         "Basis": [" ".join(basis[:basis_size]) + " Draft rule: no clinician has reviewed it."],
@@ -235,9 +235,7 @@ def service_request(
     if references:
         request["reasonReference"] = [{"reference": reference} for reference in dict.fromkeys(references)]
     else:
-        names = dict.fromkeys(
-            item.concept for item in evidence if item.concept in library.reading.vocabulary.concepts
-        )
+        names = dict.fromkeys(item.concept for item in evidence if item.concept in library.reading.vocabulary.concepts)
         reasons = [{"text": library.reading.vocabulary.concepts[name].display} for name in names]
         request["reasonCode"] = reasons or [{"text": workup.label}]
     return request
@@ -249,6 +247,11 @@ def namespace_of(hook_instance: str) -> UUID:
         return UUID(hook_instance)
     except ValueError:
         return uuid5(NAMESPACE, hook_instance)
+
+
+def _age_of(record: PatientRecord) -> str:
+    text = age_words(record.birth, record.today)
+    return text if text.startswith("age") else f"age {text}"
 
 
 def _is_clinical(evidence: Evidence) -> bool:

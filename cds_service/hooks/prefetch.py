@@ -5,11 +5,11 @@ Only a query that was answered in full may let a fact count as not recorded; eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
-from cds_service.record.binding import NEUTRAL_TYPES, Sent
+from cds_service.record.binding import NEUTRAL_TYPES, REFERRED_TYPES, Batch, Json
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 
 
@@ -35,13 +35,13 @@ class Supplied(NamedTuple):
 
     states: Mapping[str, KeyState]
     answered: frozenset[str]
-    sent: tuple[Sent, ...]
+    sent: tuple[Batch, ...]
 
 
 def read_prefetch(prefetch: Mapping[str, Any], types: Iterable[str]) -> Supplied:
     """What came for the patient and for each of these resource types; keys we did not ask for are not read."""
     states: dict[str, KeyState] = {}
-    sent: list[Sent] = []
+    sent: list[Batch] = []
     answered: set[str] = set(SOURCES) - set(types)
     for kind, key in [("Patient", PATIENT_KEY), *((kind, SOURCES[kind]) for kind in SOURCES if kind in types)]:
         if key not in prefetch:
@@ -55,7 +55,7 @@ def read_prefetch(prefetch: Mapping[str, Any], types: Iterable[str]) -> Supplied
     return Supplied(states, frozenset(answered), tuple(sent))
 
 
-def _read_key(value: Any, kind: str, place: str) -> tuple[KeyState, list[Sent]]:
+def _read_key(value: Any, kind: str, place: str) -> tuple[KeyState, list[Batch]]:
     if value is None:
         return KeyState.NULL, []
     if not isinstance(value, dict):
@@ -67,18 +67,33 @@ def _read_key(value: Any, kind: str, place: str) -> tuple[KeyState, list[Sent]]:
             return _read_bundle(value, kind, place)
         case str() as other:
             alone = KeyState.ANSWERED if other == kind == "Patient" else KeyState.MALFORMED
-            return alone, [Sent(value, None, place)]
+            return alone, [Batch(other, [value], [None], place)]
     return KeyState.MALFORMED, []
 
 
-def _read_bundle(bundle: Mapping[str, Any], kind: str, place: str) -> tuple[KeyState, list[Sent]]:
+def _read_bundle(bundle: Mapping[str, Any], kind: str, place: str) -> tuple[KeyState, list[Batch]]:
     entries = bundle.get("entry", [])
     if not isinstance(entries, list):
         return KeyState.MALFORMED, []
-    sent: list[Sent] = []
+    try:
+        resources = [entry["resource"] for entry in entries]
+        plain = {resource["resourceType"] for resource in resources} == {kind}
+    except (KeyError, TypeError):
+        plain = False
+    if not plain or kind in REFERRED_TYPES:
+        return _read_mixed(bundle, entries, kind, place)
+    incomplete = _has_next(bundle) or _claims_more(bundle, len(entries))
+    return KeyState.INCOMPLETE if incomplete else KeyState.ANSWERED, [Batch(kind, resources, (), place)]
+
+
+def _read_mixed(
+    bundle: Mapping[str, Any], entries: Sequence[Any], kind: str, place: str
+) -> tuple[KeyState, list[Batch]]:
+    """A Bundle that holds more than the resources asked for: outcomes, companions, or things of no use."""
+    found: dict[str, tuple[list[Json], list[str | None]]] = {}
     matches = 0
     failed = lost = outcome = False
-    for place_in, entry in enumerate(entries):
+    for entry in entries:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if not isinstance(resource, dict) or not isinstance(resource.get("resourceType"), str):
             lost = True
@@ -88,18 +103,21 @@ def _read_bundle(bundle: Mapping[str, Any], kind: str, place: str) -> tuple[KeyS
             failed = failed or _is_error(resource)
             continue
         url = entry.get("fullUrl")
-        sent.append(Sent(resource, url if isinstance(url, str) else None, f"{place}.entry[{place_in}]"))
+        resources, urls = found.setdefault(resource["resourceType"], ([], []))
+        resources.append(resource)
+        urls.append(url if isinstance(url, str) else None)
         search = entry.get("search")
         matches += not (isinstance(search, dict) and search.get("mode") == "include")
+    batches = [Batch(name, resources, urls, place) for name, (resources, urls) in found.items()]
     if failed:
-        return KeyState.FAILED, sent
-    if sent and not any(item.resource["resourceType"] in (kind, *COMPANIONS) for item in sent):
-        return KeyState.MALFORMED, sent
+        return KeyState.FAILED, batches
+    if found and not any(name in (kind, *COMPANIONS) for name in found):
+        return KeyState.MALFORMED, batches
     if lost or _has_next(bundle) or _claims_more(bundle, matches):
-        return KeyState.INCOMPLETE, sent
-    if not sent:
+        return KeyState.INCOMPLETE, batches
+    if not found:
         return KeyState.NO_RESULTS if outcome else KeyState.EMPTY, []
-    return KeyState.ANSWERED, sent
+    return KeyState.ANSWERED, batches
 
 
 def _is_error(outcome: Mapping[str, Any]) -> bool:
@@ -114,9 +132,7 @@ def _is_error(outcome: Mapping[str, Any]) -> bool:
 
 def _has_next(bundle: Mapping[str, Any]) -> bool:
     links = bundle.get("link")
-    return isinstance(links, list) and any(
-        isinstance(link, dict) and link.get("relation") == "next" for link in links
-    )
+    return isinstance(links, list) and any(isinstance(link, dict) and link.get("relation") == "next" for link in links)
 
 
 def _claims_more(bundle: Mapping[str, Any], matches: int) -> bool:

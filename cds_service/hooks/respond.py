@@ -99,7 +99,7 @@ def _report(
 
 
 def _require(supplied: Supplied, request: HookRequest) -> None:
-    has_patient = any(item.resource.get("resourceType") == "Patient" for item in supplied.sent)
+    has_patient = any(batch.kind == "Patient" for batch in supplied.sent)
     if supplied.states[PATIENT_KEY] not in IN_FULL or not has_patient:
         raise _data_missing(supplied, request)
 

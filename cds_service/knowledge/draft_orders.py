@@ -25,7 +25,5 @@ def order_problems(library: RuleLibrary) -> list[Mistake]:
                 ServiceRequest.model_validate(resource)
             except ValidationError as problem:
                 paths = ", ".join(".".join(map(str, error["loc"])) for error in problem.errors())
-                mistakes.append(
-                    Mistake(f"cards/workups/{workup.id}.yaml", 1, f"the draft order is not FHIR: {paths}")
-                )
+                mistakes.append(Mistake(f"cards/workups/{workup.id}.yaml", 1, f"the draft order is not FHIR: {paths}"))
     return mistakes

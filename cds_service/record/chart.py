@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from cds_service.record import conditions, observations, salvage, work
 from cds_service.record.ages import Birth, Gestation
-from cds_service.record.binding import Bound, Sent
+from cds_service.record.binding import Bound, Json
 from cds_service.record.decode import (
     READABLE_TYPES,
     CodeableConcept,
@@ -28,11 +29,12 @@ from cds_service.record.facts import NO_QUALIFIERS, Evidence, Finding, LabResult
 from cds_service.record.facts import Medication as MedicationFact
 from cds_service.record.gestation import choose, gestations_of
 from cds_service.record.labs import results_of
-from cds_service.record.observations import When, when_of
+from cds_service.record.observations import COUNTED, When, when_of
 from cds_service.record.patient_record import Facts, PatientRecord, Uncoded
 from cds_service.record.reading import Reading
 from cds_service.record.specimens import is_hemolyzed
 from cds_service.record.times import DAY, Span, parse_span
+from cds_service.record.triage import triage
 from cds_service.record.truth import FALSE, TRUE
 
 
@@ -52,7 +54,8 @@ class _Chart:
         self._medications: list[MedicationFact] = []
         self._gestations: list[Gestation] = []
         self._unreadable: list[Unreadable] = []
-        self._uncoded: list[Uncoded] = []
+        self._passed_over: list[Json] = []
+        self._texts: list[tuple[str, str, str]] = []
         self._ignored: list[Unreadable] = []
         self._sent_medicines: dict[str, CodeableConcept | None] = {}
         self._specimens: dict[str, Specimen] = {}
@@ -60,16 +63,8 @@ class _Chart:
     def read(self, bound: Bound) -> PatientRecord:
         decoded = self._decode_all(bound)
         birth, birth_evidence, deceased = self._patient(decoded)
-        for reference, resource, full_url in decoded:
-            if isinstance(resource, Medication):
-                for name in (reference, full_url):
-                    if name:
-                        self._sent_medicines[name] = resource.code
-            elif isinstance(resource, Specimen):
-                for name in (reference, full_url):
-                    if name:
-                        self._specimens[name] = resource
-        for reference, resource, _ in decoded:
+        self._remember_referred(bound, decoded)
+        for reference, resource in decoded:
             self._take(reference, resource, birth)
         facts = Facts(
             birth=self._birth(birth),
@@ -80,34 +75,57 @@ class _Chart:
             work=self._work,
             medications=self._medications,
             unreadable=tuple(self._unreadable),
-            uncoded=tuple(self._uncoded),
+            uncoded=self._uncoded(),
             ignored=tuple(self._ignored),
         )
         return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
 
-    def _decode_all(self, bound: Bound) -> list[tuple[str, Readable, str | None]]:
-        """Every readable resource once, in one order whatever the order sent."""
-        decoded: list[tuple[str, Readable, str | None]] = []
-        for sent in bound.unattributed:
-            if sent.resource.get("resourceType") in READABLE_TYPES:
-                self._give_up(sent, "it does not say whose it is")
-        for reference, sent in each_once(bound.own):
+    def _remember_referred(self, bound: Bound, decoded: Iterable[tuple[str, Readable]]) -> None:
+        """What others refer to, by ``Type/id`` and by the fullUrl under which it was sent."""
+        urls = {
+            reference_of(resource): url
+            for batch in bound.own
+            for resource, url in zip(batch.resources, batch.urls, strict=False)
+            if url
+        }
+        for reference, resource in decoded:
+            for name in (reference, urls.get(reference)):
+                if name and isinstance(resource, Medication):
+                    self._sent_medicines[name] = resource.code
+                elif name and isinstance(resource, Specimen):
+                    self._specimens[name] = resource
+
+    def _decode_all(self, bound: Bound) -> list[tuple[str, Readable]]:
+        """Every readable resource that can say something once, in one order whatever the order sent."""
+        for batch in bound.unattributed:
+            for resource in batch.resources if batch.kind in READABLE_TYPES else ():
+                self._give_up(resource, "it does not say whose it is")
+        telling: list[Json] = []
+        for batch in bound.own:
+            if batch.kind == "Observation":
+                sorted_out = triage(batch.resources, self._reading.vocabulary)
+                telling += sorted_out.relevant
+                self._passed_over += sorted_out.others
+            else:
+                telling += batch.resources
+        decoded: list[tuple[str, Readable]] = []
+        for reference, resource in each_once(telling):
             if reference is None:
-                self._give_up(sent, "another resource of the same id says something else")
+                self._give_up(resource, "another resource of the same id says something else")
                 continue
             try:
-                decoded.append((reference, decode(sent.resource), sent.full_url))
+                decoded.append((reference, decode(resource)))
             except Undecodable as problem:
-                self._give_up(sent, str(problem))
+                self._give_up(resource, str(problem))
         return decoded
 
-    def _give_up(self, sent: Sent, reason: str) -> None:
+    def _give_up(self, resource: Json, reason: str) -> None:
         """Report what cannot be used; what it could have said is unknown from here on."""
-        if sent.resource.get("status") in ("entered-in-error", "cancelled"):
+        if resource.get("status") in ("entered-in-error", "cancelled"):
             return
-        reference = reference_of(sent.resource)
+        reference = reference_of(resource)
         self._unreadable.append(Unreadable(reference, reason))
-        lost = salvage.what_is_lost(sent.resource, reference, reason, self._reading)
+        lost = salvage.what_is_lost(resource, reference, reason, self._reading)
         self._answered -= lost.sources
         for finding in lost.findings:
             self._findings.setdefault(finding.concept, []).append(finding)
@@ -117,10 +135,8 @@ class _Chart:
         if lost.gestation is not None:
             self._gestations.append(lost.gestation)
 
-    def _patient(
-        self, decoded: Iterable[tuple[str, Readable, str | None]]
-    ) -> tuple[Span | None, Evidence | None, bool]:
-        for reference, resource, _ in decoded:
+    def _patient(self, decoded: Iterable[tuple[str, Readable]]) -> tuple[Span | None, Evidence | None, bool]:
+        for reference, resource in decoded:
             if isinstance(resource, Patient):
                 died = parse_span(resource.deceasedDateTime)
                 deceased = bool(resource.deceasedBoolean) or (
@@ -218,11 +234,29 @@ class _Chart:
                 )
 
     def _note_text(self, reference: str, element: str, concept: CodeableConcept | None) -> None:
+        """Remember a text without a code that we know; whether it looks like a finding is asked at the end."""
         if concept is None or self._reading.vocabulary.of(concept):
             return
-        for text in (concept.text, *(coding.display for coding in concept.coding)):
-            lowered = (text or "").casefold()
-            for word in self._reading.finding_words:
-                if word in lowered:
-                    self._uncoded.append(Uncoded(reference, element, word))
-                    return
+        texts = [concept.text or "", *(coding.display or "" for coding in concept.coding)]
+        self._texts.append((reference, element, " ".join(texts)))
+
+    def _uncoded(self) -> tuple[Uncoded, ...]:
+        """The texts that look like a finding; those of Observations passed over are searched all at once."""
+        words = self._reading.finding_words
+        together = " ".join(map(str, _texts_of(self._passed_over))).casefold()
+        if any(word in together for word in words):
+            for observation in sorted(self._passed_over, key=reference_of):
+                if observation.get("status") in COUNTED:
+                    text = " ".join(map(str, _texts_of([observation])))
+                    self._texts.append((reference_of(observation), "code", text))
+        return tuple(
+            Uncoded(reference, element, word)
+            for reference, element, text in self._texts
+            if (word := next((word for word in words if word in text.casefold()), None))
+        )
+
+
+def _texts_of(observations: Iterable[Json]) -> list[Any]:
+    """The texts and displays of the codes of Observations that triage passed over."""
+    codes = [observation["code"] for observation in observations]
+    return [code.get("text") for code in codes] + [coding.get("display") for code in codes for coding in code["coding"]]

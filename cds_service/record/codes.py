@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cds_service.record.decode import CodeableConcept, Coding
+from cds_service.record.decode import CodeableConcept
 
 ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 UCUM = "http://unitsofmeasure.org"
@@ -19,13 +19,13 @@ class Concept(NamedTuple):
     display: str
 
 
-def code_key(system: str, code: str) -> tuple[str, str]:
-    """The look-up key of a coding; ICD-10-CM codes are the same with and without their dot."""
-    return (system, code.replace(".", "").upper()) if system == ICD_10_CM else (system, code)
+def spellings(system: str, code: str) -> tuple[str, ...]:
+    """The ways in which a code is written: ICD-10-CM codes with and without their dot."""
+    return (code, code.replace(".", "")) if system == ICD_10_CM and "." in code else (code,)
 
 
 class Vocabulary:
-    """All codes that we understand. Text is never looked up."""
+    """All codes that we understand: ``codes`` is (system, code) → concepts. Text is never looked up."""
 
     def __init__(
         self,
@@ -35,29 +35,25 @@ class Vocabulary:
     ) -> None:
         """``codes`` are (system, code, concept name); ``history`` are (system, code prefix) of history codes."""
         self.concepts: Mapping[str, Concept] = {concept.name: concept for concept in concepts}
-        self._by_code: dict[tuple[str, str], tuple[Concept, ...]] = {}
+        self.codes: dict[tuple[str | None, str | None], tuple[Concept, ...]] = {}
         self._examples: dict[str, tuple[str, str]] = {}
         for system, code, name in codes:
             self._examples.setdefault(name, (system, code))
-            key = code_key(system, code)
-            self._by_code[key] = (*self._by_code.get(key, ()), self.concepts[name])
-        self._history = tuple(code_key(system, prefix) for system, prefix in history)
-
-    def of_coding(self, coding: Coding) -> tuple[Concept, ...]:
-        """The concepts that one coding names; none for an unknown system or code."""
-        if coding.system is None or coding.code is None:
-            return ()
-        return self._by_code.get(code_key(coding.system, coding.code), ())
+            for spelling in spellings(system, code):
+                key = (system, spelling)
+                self.codes[key] = (*self.codes.get(key, ()), self.concepts[name])
+        self._history = tuple(history)
 
     def of(self, codeable: CodeableConcept | None) -> tuple[Concept, ...]:
-        """The concepts that any coding of this CodeableConcept names, each once."""
-        if codeable is None or not codeable.coding:
+        """The concepts that any coding of this CodeableConcept names, each once; none for unknown codes."""
+        if codeable is None:
             return ()
-        if len(codeable.coding) == 1:
-            return self.of_coding(codeable.coding[0])
+        codings = codeable.coding
+        if len(codings) == 1:
+            return self.codes.get((codings[0].system, codings[0].code), ())
         found: dict[Concept, None] = {}
-        for coding in codeable.coding:
-            found.update(dict.fromkeys(self.of_coding(coding)))
+        for coding in codings:
+            found.update(dict.fromkeys(self.codes.get((coding.system, coding.code), ())))
         return tuple(found)
 
     def example_of(self, name: str) -> tuple[str, str]:
@@ -68,12 +64,11 @@ class Vocabulary:
         """Whether a history-of or family-history coding makes the whole concept history (ENCODING §7)."""
         if codeable is None:
             return False
-        for coding in codeable.coding:
-            if coding.system == ICD_10_CM and coding.code is not None:
-                _, code = code_key(coding.system, coding.code)
-                if any(code.startswith(prefix) for _, prefix in self._history):
-                    return True
-        return False
+        return any(
+            coding.system == system and coding.code is not None and coding.code.startswith(prefix)
+            for coding in codeable.coding
+            for system, prefix in self._history
+        )
 
 
 def has_code(codeable: CodeableConcept | None, codes: frozenset[tuple[str, str]]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from cds_service.record.binding import Sent
+from cds_service.record.binding import Json
 from cds_service.record.decode import READABLE_TYPES
 from cds_service.record.times import Span, parse_span
 
@@ -19,35 +19,36 @@ def reference_of(resource: Mapping[str, Any]) -> str:
     return f"{kind}/{identity}" if isinstance(identity, str) and identity else kind
 
 
-def each_once(items: Iterable[Sent]) -> list[tuple[str | None, Sent]]:
+def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
     """Each readable resource once, sorted by type and id; the reference is None where two of one id differ."""
-    chosen: dict[tuple[str, str], tuple[bool, Sent]] = {}
-    for sent in items:
-        kind = str(sent.resource.get("resourceType"))
+    chosen: dict[tuple[str, str], tuple[bool, Json]] = {}
+    for resource in resources:
+        kind = str(resource.get("resourceType"))
         if kind not in READABLE_TYPES:
             continue
-        identity = sent.resource.get("id")
-        key = (kind, identity if isinstance(identity, str) and identity else "~" + _canonical(sent.resource))
+        identity = resource.get("id")
+        key = (kind, identity if isinstance(identity, str) and identity else "~" + _canonical(resource))
         known = chosen.get(key)
         if known is None:
-            chosen[key] = (True, sent)
-        elif known[1].resource != sent.resource:
-            chosen[key] = _of_two(known, sent)
-    return [(reference_of(sent.resource) if agreed else None, sent) for _, (agreed, sent) in sorted(
-        chosen.items(), key=lambda item: item[0]
-    )]  # fmt: skip
+            chosen[key] = (True, resource)
+        elif known[1] != resource:
+            chosen[key] = _of_two(known, resource)
+    return [
+        (reference_of(resource) if agreed else None, resource)
+        for _, (agreed, resource) in sorted(chosen.items(), key=lambda item: item[0])
+    ]
 
 
-def _of_two(known: tuple[bool, Sent], sent: Sent) -> tuple[bool, Sent]:
+def _of_two(known: tuple[bool, Json], other: Json) -> tuple[bool, Json]:
     """Of two resources of one id that differ: the later version, or the one not entered in error."""
     if not known[0]:
         return known
-    first, second = (_last_updated(item.resource) for item in (known[1], sent))
+    first, second = _last_updated(known[1]), _last_updated(other)
     if first is not None and second is not None and (first.hi < second.lo or second.hi < first.lo):
-        return (True, sent) if first.hi < second.lo else known
-    one, other = sorted((known[1], sent), key=lambda item: _canonical(item.resource))
-    for mistaken, standing in ((one, other), (other, one)):
-        if mistaken.resource.get("status") == "entered-in-error":
+        return (True, other) if first.hi < second.lo else known
+    one, another = sorted((known[1], other), key=_canonical)
+    for mistaken, standing in ((one, another), (another, one)):
+        if mistaken.get("status") == "entered-in-error":
             return (True, standing)
     return (False, one)
 

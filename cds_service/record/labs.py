@@ -199,9 +199,7 @@ def _judge_limits(result: LabResult, birth: Birth | None, analyte: Analyte) -> V
     return verdicts[0]
 
 
-def answer(
-    results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, anchor: Span, window: int
-) -> LabAnswer:
+def answer(results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, anchor: Span, window: int) -> LabAnswer:
     """The newest usable result within the window of the newest finding (``anchor``) decides.
 
     FALSE with no evidence when nothing was measured; UNKNOWN when something was and cannot be evaluated.

@@ -98,9 +98,7 @@ def _statements(observation: Observation, reading: Reading) -> list[Statement]:
     return found
 
 
-def _stated(
-    part: Observation | ObservationComponent, code_at: str, value_at: str, reading: Reading
-) -> list[Statement]:
+def _stated(part: Observation | ObservationComponent, code_at: str, value_at: str, reading: Reading) -> list[Statement]:
     named = finding_concepts(part.code, reading)
     valued = finding_concepts(part.valueCodeableConcept, reading)
     stated = [Statement(concept, Presence.PRESENT, value_at) for concept in valued]

@@ -12,7 +12,7 @@ from cds_service.record.ages import Birth
 from cds_service.record.course import Course, clustered, course_of, dated, is_stale
 from cds_service.record.facts import Evidence, Finding, LabResult, Medication, Presence, Unreadable, Work
 from cds_service.record.reading import Reading
-from cds_service.record.sources import FINDING_SOURCES, SOURCES
+from cds_service.record.sources import BIRTH_EVENT_SOURCES, FINDING_SOURCES, SOURCES
 from cds_service.record.times import DAY, Span
 from cds_service.record.truth import FALSE, TRUE, Truth
 
@@ -58,7 +58,7 @@ class PatientRecord:
     """One patient at ``as_of`` (microseconds since 1970, UTC).
 
     ``answered`` holds the FHIR resource types whose query was answered in full: only of those may a fact
-    that is not there count as not recorded.
+    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all.
     """
 
     def __init__(self, facts: Facts, answered: frozenset[str], as_of: int, reading: Reading) -> None:
@@ -73,6 +73,8 @@ class PatientRecord:
             name: self._state(found, cluster if name in reading.cluster.findings else FALSE)
             for name, found in facts.findings.items()
         }
+        self._complete = answered.issuperset(BIRTH_EVENT_SOURCES)
+        self.written = frozenset(self._findings)
         self._labs: dict[str, labs.LabAnswer] = {}
 
     @property
@@ -84,8 +86,14 @@ class PatientRecord:
         """All that is known of one finding."""
         return self._findings.get(name, NOT_WRITTEN)
 
+    def says_nothing_of(self, findings: frozenset[str]) -> bool:
+        """Whether the chart was given in full and none of these findings is written in it, in whatever way."""
+        return self._complete and self.written.isdisjoint(findings)
+
     def unanswered(self, types: Iterable[str]) -> tuple[str, ...]:
         """The prefetch keys of those resource types whose query was not answered in full."""
+        if self.answered.issuperset(types):
+            return ()
         return tuple(SOURCES[kind] for kind in types if kind not in self.answered)
 
     @cached_property

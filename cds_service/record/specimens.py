@@ -34,8 +34,7 @@ def is_hemolyzed(observation: Observation, specimens: Mapping[str, Specimen], re
 def says_hemolyzed(text: str) -> bool:
     """Whether a note says that the specimen was hemolyzed, and does not deny it."""
     return any(
-        not _DENIED.search(text[max(0, found.start() - _REACH) : found.start()])
-        for found in _HEMOLYZED.finditer(text)
+        not _DENIED.search(text[max(0, found.start() - _REACH) : found.start()]) for found in _HEMOLYZED.finditer(text)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from cds_service.errors import Mistake
-from cds_service.record.binding import Sent, bind
+from cds_service.record.binding import Batch, bind
 from cds_service.record.chart import read_chart
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.sources import SOURCES
@@ -93,7 +93,7 @@ def record_of(case: Case, library: RuleLibrary) -> PatientRecord:
     resources += [writer.resource(fact) for fact in case.chart.get("facts", ())]
     unanswered = set(case.chart.get("unanswered", ()))
     answered = frozenset(kind for kind, key in SOURCES.items() if key not in unanswered)
-    bound = bind([Sent(resource, None, "case") for resource in resources], PATIENT)
+    bound = bind([Batch(resource["resourceType"], [resource], (), "case") for resource in resources], PATIENT)
     return read_chart(bound, answered, as_of, library.reading)
 
 

@@ -43,10 +43,13 @@ class Criterion(Struct, frozen=True, kw_only=True, eq=False):
     """A compiled criterion: a question to the record, or a sentence over other criteria.
 
     ``index`` is its place in the library's memo of answers; ``definition`` is what the content file says.
+    ``needs``: findings of which at least one has to be written for the answer to be anything but false, when
+    observations and conditions were answered in full; None when it does not hang on findings.
     """
 
     index: int
     definition: Mapping[str, object]
+    needs: frozenset[str] | None = None
     ask: Ask | None = None
     sentence: Sentence | None = None
     parts: Mapping[str, Criterion] = {}
@@ -117,7 +120,12 @@ def finding(concepts: tuple[str, ...], all_of: tuple[Test, ...], any_of: tuple[T
         answer = min((test(fact, state) for test in all_of), default=TRUE)
         return min(answer, max(test(fact, state) for test in any_of)) if any_of else answer
 
+    names = frozenset(concepts)
+
     def ask(record: PatientRecord) -> Answer:
+        if names.isdisjoint(record.written):
+            unanswered = record.unanswered(sources)
+            return Answer(UNKNOWN, missing=unanswered) if unanswered else NO
         facts: list[Finding] = []
         undecided: list[Finding] = []
         denied: list[Evidence] = []

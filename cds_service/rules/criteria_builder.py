@@ -11,9 +11,10 @@ from cds_service.record.reading import Reading
 from cds_service.rules import criteria
 from cds_service.rules.criteria import Bound, Criterion, Test
 from cds_service.rules.reading_builder import age
-from cds_service.rules.sentences import SentenceError, names_in, parse_sentence
+from cds_service.rules.sentences import SentenceError, names_in, needs_of, parse_sentence
 from cds_service.rules.yaml_source import Path, Source
 
+FINDING_KEYS = ("finding", "diagnosis", "only_asleep", "implied_by", "first_seen")
 NUMBERS = ("beats", "event_count", "duration")
 
 
@@ -50,7 +51,8 @@ class CriteriaBuilder:
             ask = self._ask(definition, source, path)
             if len(self._mistakes) > before:
                 return None
-            self._known[key] = Criterion(index=len(self._known), definition=definition, ask=ask)
+            needs = self._needs(definition, source, path)
+            self._known[key] = Criterion(index=len(self._known), definition=definition, needs=needs, ask=ask)
         return self._known[key]
 
     def _composite(
@@ -69,9 +71,16 @@ class CriteriaBuilder:
         built = Criterion(
             index=len(self._known), definition=definition, sentence=sentence,
             parts={name: names[name] for name in names_in(sentence)},
+            needs=needs_of(sentence, lambda name: names[name].needs),
         )  # fmt: skip
         self._known[f"{source.file}:{'.'.join(map(str, path))}"] = built
         return built
+
+    def _needs(self, definition: Mapping[str, Any], source: Source, path: Path) -> frozenset[str] | None:
+        named = [definition[key] for key in FINDING_KEYS if key in definition]
+        if not named or "recorded" in definition:
+            return None
+        return frozenset(name for part in named for name in self._concepts(part, source, path))
 
     def _ask(self, definition: Mapping[str, Any], source: Source, path: Path) -> criteria.Ask:
         match definition:

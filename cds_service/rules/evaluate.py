@@ -12,7 +12,7 @@ from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.done import Suppression, suppression
 from cds_service.rules.rule import Outcome, Rule, Urgency, Workup
-from cds_service.rules.sentences import Sentence, TruthOf, compile_sentence, deciding, names_in
+from cds_service.rules.sentences import Sentence, TruthOf, deciding, names_in, truth
 
 
 class Asked:
@@ -39,10 +39,10 @@ class Asked:
         def truth_of(name: str) -> Truth:
             return self.answer(criterion.parts[name]).truth
 
-        truth = compile_sentence(sentence)(truth_of)
+        answered = truth(sentence, truth_of)
         answers = [self.answer(criterion.parts[name]) for name in deciding(sentence, truth_of)]
         return Answer(
-            truth,
+            answered,
             tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
             tuple(dict.fromkeys(item for answer in answers for item in answer.evidence)),
             tuple(dict.fromkeys(item for answer in answers for item in answer.missing)),
@@ -138,6 +138,8 @@ class Evaluation:
 
 def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation:
     """The rule's outcome. Unknown facts keep it silent unless it holds whatever they are."""
+    if rule.needs is not None and asked.record.says_nothing_of(rule.needs):
+        return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
 
     def truth_of(name: str) -> Truth:
         return asked.answer(rule.criteria[name]).truth
@@ -166,7 +168,7 @@ def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
     """What the unknown parts of the rule's sentences lack."""
     names: list[str] = []
     for sentence in (rule.recommend_when, rule.unless):
-        if sentence is not None and compile_sentence(sentence)(truth_of) is UNKNOWN:
+        if sentence is not None and truth(sentence, truth_of) is UNKNOWN:
             names += deciding(sentence, truth_of)
     if truth_of(rule.population) is UNKNOWN:
         names.append(rule.population)

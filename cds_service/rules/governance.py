@@ -75,9 +75,7 @@ def lock_mistakes(library: RuleLibrary, lock: Mapping[str, Any]) -> list[Mistake
             )
     known = {rule.id for rule in library.rules}
     mistakes += [
-        Mistake(f"cards/{LOCK}", 1, f"{name} is locked but there is no such rule")
-        for name in lock
-        if name not in known
+        Mistake(f"cards/{LOCK}", 1, f"{name} is locked but there is no such rule") for name in lock if name not in known
     ]
     return mistakes
 

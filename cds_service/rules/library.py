@@ -25,7 +25,7 @@ from cds_service.rules.evaluate import Asked, Evaluation, evaluate
 from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
 from cds_service.rules.rule import Assertion, Family, Outcome, Recommend, Rule, Tell, Urgency, Workup
-from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, parse_sentence
+from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, needs_of, parse_sentence
 from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
 
@@ -56,10 +56,7 @@ class RuleLibrary:
         self.hash = hash
         self.sources = _sources(rules, workups)
         self.limits: Mapping[str, Band] = {
-            band.id: band
-            for analyte in reading.analytes.values()
-            for bands in analyte.bands.values()
-            for band in bands
+            band.id: band for analyte in reading.analytes.values() for bands in analyte.bands.values() for band in bands
         }
         self.criteria_count = criteria
 
@@ -180,7 +177,7 @@ class _RuleCompiler:
             id=data["id"], version=data["version"], status=data["status"], title=data["title"], document=slug,
             draws_on=tuple(data["draws_on"]), basis=data["basis"], citation=data.get("citation", ""),
             population=data["population"], criteria={name: names[name] for name in sorted(used)},
-            recommend_when=when, unless=unless,
+            needs=needs_of(when, lambda name: names[name].needs), recommend_when=when, unless=unless,
             in_population=compile_sentence(parse_sentence(data["population"])),
             applies=compile_sentence(when), excluded=compile_sentence(unless) if unless is not None else None,
             recommend=recommend, because=data["because"],
@@ -193,9 +190,7 @@ class _RuleCompiler:
             sha256=hashlib.sha256(canonical(data)).hexdigest(),
         )  # fmt: skip
 
-    def _sentence(
-        self, source: Source, path: tuple[str | int, ...], names: Mapping[str, Criterion]
-    ) -> Sentence | None:
+    def _sentence(self, source: Source, path: tuple[str | int, ...], names: Mapping[str, Criterion]) -> Sentence | None:
         text: Any = source.data
         for key in path:
             text = text[key]

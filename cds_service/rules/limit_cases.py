@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cds_service.errors import Mistake
-from cds_service.record.binding import Sent, bind
+from cds_service.record.binding import Batch, bind
 from cds_service.record.chart import read_chart
 from cds_service.record.sources import SOURCES
 from cds_service.record.times import parse_as_of
@@ -28,7 +28,7 @@ def judged(data: dict[str, Any], as_of: str, library: RuleLibrary) -> str:
     moment = parse_as_of(as_of)
     if moment is None:
         raise ValueError("as_of is no date")
-    bound = bind([Sent(resource, None, "case") for resource in resources], PATIENT)
+    bound = bind([Batch(resource["resourceType"], [resource], (), "case") for resource in resources], PATIENT)
     record = read_chart(bound, frozenset(SOURCES), moment, library.reading)
     answer = record.lab(library.reading.analyte_of[data["lab"]].name)
     if answer.low is UNKNOWN:

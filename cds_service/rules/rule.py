@@ -106,7 +106,8 @@ class Tell(NamedTuple):
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """One clinical claim with its sentence compiled. ``criteria`` are all the names its sentences use."""
+    """One clinical claim with its sentence compiled. ``criteria`` are all the names its sentences use;
+    ``needs`` as for a criterion, of the sentence after ``recommend_when``."""
 
     id: str
     version: str
@@ -118,6 +119,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     citation: str
     population: str
     criteria: Mapping[str, Criterion]
+    needs: frozenset[str] | None
     recommend_when: Sentence
     unless: Sentence | None
     in_population: Callable[[TruthOf], Truth]

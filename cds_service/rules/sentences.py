@@ -146,16 +146,46 @@ def _any_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf]
     return answer
 
 
+def needs_of(sentence: Sentence, needs: Callable[[str], frozenset[str] | None]) -> frozenset[str] | None:
+    """Findings of which one has to be written for the sentence to be anything but false; None: it may hold
+    without any. An *and* needs what one of its parts needs, an *or* what any of them does."""
+    match sentence:
+        case Name(name):
+            return needs(name)
+        case Not():
+            return None
+        case And(parts):
+            known = [found for part in parts if (found := needs_of(part, needs)) is not None]
+            return min(known, key=len) if known else None
+        case Or(parts):
+            found_all = [needs_of(part, needs) for part in parts]
+            sets = [found for found in found_all if found is not None]
+            return frozenset().union(*sets) if len(sets) == len(found_all) else None
+
+
+def truth(sentence: Sentence, truth_of: TruthOf) -> Truth:
+    """The sentence's answer, worked out on the tree: for explanations, where nothing is compiled."""
+    match sentence:
+        case Name(name):
+            return truth_of(name)
+        case Not(part):
+            return NEGATION[truth(part, truth_of)]
+        case And(parts):
+            return min(truth(part, truth_of) for part in parts)
+        case Or(parts):
+            return max(truth(part, truth_of) for part in parts)
+
+
 def deciding(sentence: Sentence, truth_of: TruthOf) -> list[str]:
     """The names on which the answer rests: of a true *or* its true parts, of a false *and* its false ones."""
-    truth = compile_sentence(sentence)(truth_of)
     match sentence:
         case Name(name):
             return [name]
         case Not(part):
             return deciding(part, truth_of)
         case And(parts) | Or(parts):
-            relevant = [part for part in parts if compile_sentence(part)(truth_of) is truth]
+            whole = truth(sentence, truth_of)
+            relevant = [part for part in parts if truth(part, truth_of) is whole]
             return [name for part in relevant for name in deciding(part, truth_of)]
 
 

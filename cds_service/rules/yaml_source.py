@@ -73,9 +73,7 @@ def _build(node: Any, path: Path, file: str, lines: dict[Path, int], mistakes: l
         for key_node, value_node in node.value:
             key = str(key_node.value)
             if key in built:
-                mistakes.append(
-                    Mistake(file, key_node.start_mark.line + 1, f"the key {key!r} stands twice: keep one")
-                )
+                mistakes.append(Mistake(file, key_node.start_mark.line + 1, f"the key {key!r} stands twice: keep one"))
             built[key] = _build(value_node, (*path, key), file, lines, mistakes)
             lines[(*path, key)] = key_node.start_mark.line + 1
         return built

@@ -80,9 +80,7 @@ def moment_of(hook_request: HookRequest, settings: Settings, now: Callable[[], d
     if hook_request.as_of is None:
         return moment(now())
     if not settings.accepts_as_of:
-        raise InvalidRequest(
-            "request.as-of", "An as-of date is accepted in the sandbox only.", f"extension['{AS_OF}']"
-        )
+        raise InvalidRequest("request.as-of", "An as-of date is accepted in the sandbox only.", f"extension['{AS_OF}']")
     return hook_request.as_of
 
 
