@@ -13,10 +13,12 @@ from cds_service.hooks.wording import (
     join_lists,
     lab_words,
     missing_words,
+    when_words,
     words,
 )
 from cds_service.record.facts import Evidence, Finding
 from cds_service.record.patient_record import PatientRecord
+from cds_service.record.truth import TRUE
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import Recommendation
@@ -63,7 +65,20 @@ def cards_of(
 
 
 def _urgency(evaluation: Evaluation, items: Sequence[Recommendation]) -> Urgency:
-    return max(item.urgency for item in items if evaluation in item.asked_by)
+    """How urgently this rule itself asks for something of the card; others may ask for the same more urgently."""
+    ids = {item.workup.id for item in items}
+    return max(item.urgency for item in evaluation.suggested if item.workup.id in ids)
+
+
+class Phrase(NamedTuple):
+    """A fact in words, most telling first, and the days on which it was seen."""
+
+    words: tuple[str, ...]
+    when: str
+
+    def text(self, most: int = 99) -> str:
+        """The fact with at most so many of its words."""
+        return f"{', '.join(self.words[:most])} ({self.when})"
 
 
 class _Writer:
@@ -72,7 +87,7 @@ class _Writer:
         self._request = request
         self._library = library
         self._url = public_url.rstrip("/")
-        self._said: dict[Finding, str] = {}
+        self._said: dict[Finding, tuple[tuple[str, ...], str]] = {}
         self._age = _age_of(record)
         self._space = uuid5(namespace_of(request.hook_instance), request.patient_id)
 
@@ -109,35 +124,44 @@ class _Writer:
         card["extension"] = {BASIS: self._basis(shown)}
         return card
 
-    def _summary(self, shown: Shown, phrases: list[str]) -> str:
-        age = f"; {self._age}"
+    def _summary(self, shown: Shown, phrases: list[Phrase]) -> str:
+        """Family, deciding fact and age; the fact is shortened, and others are named, as far as there is room."""
         head = shown.family.urgent_title if shown.urgency is Urgency.CRITICAL else shown.family.title
-        for lead in [phrases[0], *(phrases[0].split(",")[0].split(" (")[0],)] if phrases else []:
-            text = f"{head}: {lead}{age}"
-            if len(text) <= SUMMARY_LIMIT:
-                return text
-        return f"{head}{age}"[:SUMMARY_LIMIT]
+        room = SUMMARY_LIMIT - len(head) - len(self._age) - len(": ; ")
+        lead = ""
+        for phrase in phrases[:1]:
+            kept = next((n for n in range(len(phrase.words), 0, -1) if len(phrase.text(n)) <= room), 0)
+            lead = phrase.text(kept) if kept else ""
+        for phrase in phrases[1:3]:
+            more = f"{lead}, {phrase.words[0]}"
+            lead = more if lead and len(more) <= room and phrase.words[0] not in lead else lead
+        return f"{head}: {lead}; {self._age}" if lead else f"{head}; {self._age}"[:SUMMARY_LIMIT]
 
-    def _phrases(self, evaluations: Sequence[Evaluation]) -> list[str]:
-        """Every fact on which the card rests, said once; what decided an urgent rule comes first."""
+    def _phrases(self, evaluations: Sequence[Evaluation]) -> list[Phrase]:
+        """Every fact on which the card rests, said once, the same fact of several days together."""
         reading = self._library.reading
-        said: dict[str, None] = {}
+        said: dict[tuple[str, ...], dict[str, None]] = {}
         for evaluation in evaluations:
-            known = {fact.evidence for fact in evaluation.facts}
-            for fact in evaluation.facts:
-                if fact not in self._said:
-                    course = self._record.finding(fact.concept).course
-                    self._said[fact] = finding_words(fact, course, reading)
-                said[self._said[fact]] = None
-            for evidence in evaluation.evidence:
-                concept = reading.vocabulary.concepts.get(evidence.concept)
-                if evidence not in known and concept is not None and concept.category == "lab":
-                    said[lab_words(evidence, reading)] = None
-        return list(said)
+            for ground in evaluation.grounds:
+                for fact in ground.facts:
+                    if fact not in self._said:
+                        course = self._record.finding(fact.concept).course
+                        self._said[fact] = tuple(finding_words(fact, course, reading)), when_words(fact)
+                    words_of_fact, when = self._said[fact]
+                    said.setdefault(words_of_fact, {})[when] = None
+                self._add_labs(ground.evidence, said)
+            self._add_labs(evaluation.recorded, said)
+        return [Phrase(found, ", ".join(whens)) for found, whens in said.items()]
 
-    def _detail(self, shown: Shown, phrases: list[str]) -> str:
+    def _add_labs(self, evidence: Sequence[Evidence], said: dict[tuple[str, ...], dict[str, None]]) -> None:
+        for item in evidence:
+            if item.judged:
+                said.setdefault(tuple(lab_words(item, self._library.reading)), {})[item.when[:10]] = None
+
+    def _detail(self, shown: Shown, phrases: list[Phrase]) -> str:
+        facts = [phrase.text() for phrase in phrases]
         because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
-        suggested = list(dict.fromkeys(_suggested(item) for item in shown.items))
+        suggested = list(dict.fromkeys(_suggested(item) for item in shown.items)) + _taken_care_of(shown)
         missing = missing_words(
             [item for e in shown.evaluations for item in e.not_known]
             + [item for r in shown.items for item in r.not_known]
@@ -147,7 +171,7 @@ class _Writer:
             for basis_size in (2, 1):
                 text = join_lists(
                     {
-                        "Why shown": [f"{_some(phrases, size)}; {self._age}. {' '.join(because[:size])}"],
+                        "Why shown": [f"{_some(facts, size)}; {self._age}. {' '.join(because[:size])}"],
                         "Suggested": _merge(suggested, 2 * size),
                         "Not known": [f"{_some(missing, size)}."] if missing else [],
                         "Basis": [" ".join(basis[:basis_size]) + " Draft rule: no clinician has reviewed it."],
@@ -252,6 +276,17 @@ def namespace_of(hook_instance: str) -> UUID:
 def _age_of(record: PatientRecord) -> str:
     text = age_words(record.birth, record.today)
     return text if text.startswith("age") else f"age {text}"
+
+
+def _taken_care_of(shown: Shown) -> list[str]:
+    """What the rules of this card also ask for and is done or ordered already, so that nobody wonders."""
+    known = {
+        item.workup.label: item.taken_care_of.evidence[0]
+        for evaluation in shown.evaluations
+        for item in evaluation.suggested
+        if item.taken_care_of.truth is TRUE
+    }
+    return [f"Already {by.value}: {label} ({by.when[:10] or 'undated'})." for label, by in known.items()]
 
 
 def _is_clinical(evidence: Evidence) -> bool:

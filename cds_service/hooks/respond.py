@@ -106,7 +106,9 @@ def _require(supplied: Supplied, request: HookRequest) -> None:
 
 def _data_missing(supplied: Supplied, request: HookRequest) -> DataMissing:
     causes = Counter(state.value for state in supplied.states.values() if state not in IN_FULL)
-    if set(supplied.states.values()) == {KeyState.ABSENT}:
+    if set(supplied.states.values()) == {KeyState.ABSENT} and request.prefetch:
+        hint = f"None of the prefetch keys sent is one of ours: {', '.join(supplied.states)}."
+    elif set(supplied.states.values()) == {KeyState.ABSENT}:
         hint = (
             "No prefetch came along"
             + ("" if request.authorized else " and no authorization to fetch it")

@@ -19,7 +19,10 @@ _PUNCTUATION = re.compile(r"([!\"#$%'()*+,\-./:;=?@\[\\\]^_`{|}~])")
 SAID = {
     "course": {"persistent": "lasting", "worsening": "worsening", "improving": "improving"},
     "interferes-with": {"feeding": "disturbs feeding", "sleep": "disturbs sleep", "activity": "disturbs activity"},
-    "provoked-by": {},
+    "provoked-by": {
+        value: f"provoked by {value.replace('-', ' ')}"
+        for value in ("activity", "cold", "excitement", "startle", "hiccup", "sleep-onset")
+    },
     "laterality": {"bilateral": "on both sides"},
     "vigorous": {"true": "vigorous", "false": ""},
     "onset-manner": {"sudden": "sudden onset", "gradual": "gradual onset"},
@@ -30,6 +33,7 @@ ORDER = (
     "severity", "frequency", "state", "pattern", "laterality", "course", "vigorous", "awareness",
     "interferes-with", "onset-manner", "body-area", "provoked-by",
 )  # fmt: skip
+DAYS_UNTIL, WEEKS_UNTIL = 42, 91  # how an age is said, not what is decided by it
 UNITS_IN_WORDS = {"Cel": "°C", "[degF]": "°F"}
 KEYS_IN_WORDS = {key: re.sub(r"([A-Z])", r" \1", key).lower() for key in SOURCES.values()}
 
@@ -42,16 +46,15 @@ def markdown_text(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def finding_words(finding: Finding, course: Course, reading: Reading) -> str:
-    """The finding with what is said of it and when, such as ``Myoclonus, clustered, awake (2026-11-20)``."""
-    name = reading.vocabulary.concepts[finding.concept].display
+def finding_words(finding: Finding, course: Course, reading: Reading) -> list[str]:
+    """The finding and what is said of it, such as ``Myoclonus``, ``clustered``, ``awake``; without its date."""
     said = finding.qualifiers.coded
-    words = []
+    words = [reading.vocabulary.concepts[finding.concept].display]
     for qualifier in ORDER:
         values = set(said.get(qualifier, ()))
         if qualifier == "frequency" and course.clustered is TRUE:
             values.add("clustered")
-        if qualifier == "course" and course.persistent is TRUE:
+        if qualifier == "course" and course.persistent is TRUE and finding.concept in reading.movement_findings:
             values.add("persistent")
         if qualifier == "laterality" and (course.bilateral is TRUE or {"left", "right"} <= values):
             values = {"bilateral"}
@@ -63,7 +66,7 @@ def finding_words(finding: Finding, course: Course, reading: Reading) -> str:
         words.append(f"{number_words(numbers['duration'])} s")
     if not finding.confirmed:
         words.append("suspected")
-    return f"{', '.join([name, *filter(None, words)])} ({when_words(finding)})"
+    return [word for word in words if word]
 
 
 def number_words(number: Interval) -> str:
@@ -94,17 +97,17 @@ def day_words(written: str, day: int) -> str:
     return written if written.startswith("at ") else iso_day(day)
 
 
-def lab_words(evidence: Evidence, reading: Reading) -> str:
-    """A result with value, unit and day, such as ``Glucose 1.9 mmol/L (2026-11-21)``."""
+def lab_words(evidence: Evidence, reading: Reading) -> list[str]:
+    """A result with value, unit and verdict, such as ``Glucose 1.9 mmol/L``, ``low (limit 2.8 mmol/L)``."""
     concept = reading.vocabulary.concepts.get(evidence.concept)
     name = concept.display if concept is not None else evidence.concept.replace("_", " ")
     unit = UNITS_IN_WORDS.get(evidence.unit, evidence.unit)
-    value = f" {evidence.value} {unit}" if evidence.value else " flagged by the laboratory"
-    return f"{name}{value} ({evidence.when[:10]})"
+    judged = evidence.judged.replace(evidence.unit, unit) if evidence.unit else evidence.judged
+    return [f"{name} {evidence.value} {unit}".strip(), *([judged] if judged else [])]
 
 
 def age_words(birth: Birth | None, today: int) -> str:
-    """The age on the as-of day: days in the first six weeks, then months; corrected when born early."""
+    """The age on the as-of day in days, weeks or months; corrected as well when born early."""
     if birth is None:
         return "age not known"
     text = _age(*birth.days(corrected=False), today)
@@ -119,7 +122,10 @@ def _age(first: int, last: int, today: int) -> str:
     if first != last:
         youngest, oldest = months_after(last, today), months_after(first, today)
         return f"{youngest} to {oldest} months" if youngest != oldest else _plural(oldest, "month")
-    return _plural(today - first, "day") if today - first < 43 else _plural(months_after(first, today), "month")
+    days = today - first
+    if days <= DAYS_UNTIL:
+        return _plural(days, "day")
+    return f"{days // 7} weeks" if days <= WEEKS_UNTIL else _plural(months_after(first, today), "month")
 
 
 def _plural(count: int, unit: str) -> str:

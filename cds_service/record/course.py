@@ -9,7 +9,7 @@ from msgspec import Struct
 from cds_service.record.facts import Finding, Interval, Presence
 from cds_service.record.reading import Cluster, Reading
 from cds_service.record.times import DAY, Span, is_older_than
-from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth, decided
+from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth, decided
 
 
 class Course(Struct, frozen=True, kw_only=True):
@@ -27,22 +27,23 @@ def dated(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.presence is Presence.PRESENT]
 
 
-def course_of(findings: Sequence[Finding], clustered: Truth, as_of: int, reading: Reading) -> Course:
-    """What the facts about one finding show together."""
-    present = dated(findings)
-    if not present:
-        return Course(clustered=clustered)
-    spans = [finding.span for finding in present if finding.span is not None]
+def course_of(current: Sequence[Finding], persistent: Truth, first_seen: Span | None, reading: Reading) -> Course:
+    """What the facts that are current show together; whether they cluster is told later, across findings."""
     return Course(
-        persistent=_persistent(present, as_of, reading.persistent_after_days),
-        bilateral=_bilateral(present),
-        clustered=clustered,
-        events=_events(present, reading.event_gap_days),
-        first_seen=Span(min(s.lo for s in spans), min(s.hi for s in spans)) if spans else None,
+        persistent=persistent,
+        bilateral=_bilateral(current),
+        events=_events(current, reading.event_gap_days),
+        first_seen=first_seen,
     )
 
 
-def _persistent(present: Sequence[Finding], as_of: int, apart: int) -> Truth:
+def first_seen(present: Iterable[Finding]) -> Span | None:
+    """The earliest onset or dated occurrence."""
+    spans = [finding.span for finding in present if finding.span is not None]
+    return Span(min(s.lo for s in spans), min(s.hi for s in spans)) if spans else None
+
+
+def persistence(present: Sequence[Finding], as_of: int, apart: int) -> Truth:
     """Present on two days at least so many days apart; an active Condition is present from onset to as-of."""
     days = [day for finding in present for day in _days(finding, as_of)]
     if len(days) < 2:
@@ -109,12 +110,12 @@ def _apart(earlier: Span, later: Span, gap_days: int) -> bool:
 
 
 def clustered(findings: Iterable[Finding], rule: Cluster) -> Truth:
-    """Whether enough Observations of these findings start within so short a time."""
+    """Whether enough of these current Observations start within so short a time."""
     starts = sorted(
         {
             finding.evidence.reference: finding.start
             for finding in findings
-            if finding.presence is Presence.PRESENT and not finding.from_condition and finding.start is not None
+            if not finding.from_condition and finding.start is not None
         }.values()
     )
     needed = rule.events - 1
@@ -128,11 +129,11 @@ def clustered(findings: Iterable[Finding], rule: Cluster) -> Truth:
     return possible
 
 
-def is_stale(finding: Finding, course: Course, as_of: int, after: int) -> Truth:
+def is_stale(finding: Finding, persistent: Truth, as_of: int, after: int) -> Truth:
     """Whether an Observation is too old to speak of the present; one that lasts never is (ENCODING §1)."""
     if finding.from_condition or finding.ongoing or finding.span is None:
         return FALSE
     if "persistent" in finding.qualifiers.coded.get("course", ()):
         return FALSE
     old = is_older_than(finding.span, as_of, after)
-    return min(old, Truth(2 - course.persistent))
+    return min(old, NEGATION[persistent])

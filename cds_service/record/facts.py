@@ -12,7 +12,10 @@ from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 
 
 class Evidence(NamedTuple):
-    """Where a fact stands in the record: the resource, the element, and what is written there."""
+    """Where a fact stands in the record: the resource, the element, and what is written there.
+
+    ``judged`` is how a laboratory value was judged and by what, such as ``low (laboratory flag)``.
+    """
 
     reference: str
     element: str
@@ -20,6 +23,7 @@ class Evidence(NamedTuple):
     when: str = ""
     value: str = ""
     unit: str = ""
+    judged: str = ""
 
 
 class Presence(Enum):

@@ -219,13 +219,13 @@ def answer(results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, 
             else:
                 usable.append((result, verdict))
         if usable:
-            return _newest(usable, unusable, concept)
+            return _newest(usable, analyte)
     if unusable:
         return _unknown(unusable)
     return LabAnswer(FALSE, FALSE, FALSE)
 
 
-def _newest(usable: list[tuple[LabResult, Verdict]], unusable: list[LabResult], concept: str) -> LabAnswer:
+def _newest(usable: list[tuple[LabResult, Verdict]], analyte: Analyte) -> LabAnswer:
     newest = [
         (result, verdict)
         for result, verdict in usable
@@ -234,7 +234,9 @@ def _newest(usable: list[tuple[LabResult, Verdict]], unusable: list[LabResult], 
             for other, _ in usable
         )
     ]
-    evidence = tuple(dict.fromkeys(result.evidence for result, _ in newest))
+    evidence = tuple(
+        dict.fromkeys(result.evidence._replace(judged=_judged(v, result, analyte)) for result, v in newest)
+    )
     low, high, abnormal = ({verdict[side] for _, verdict in newest} for side in range(3))
     if len(low) + len(high) + len(abnormal) > 3:
         return _unknown([result for result, _ in newest], "results of the same time disagree")
@@ -247,6 +249,20 @@ def _newest(usable: list[tuple[LabResult, Verdict]], unusable: list[LabResult], 
         (),
         verdict.limit,
     )
+
+
+def _judged(verdict: Verdict, result: LabResult, analyte: Analyte) -> str:
+    """The verdict in words, with what decided it."""
+    word = "low" if verdict.low else "high" if verdict.high else "abnormal" if verdict.abnormal else "not abnormal"
+    if verdict.by == "flag":
+        return f"{word} (laboratory flag)"
+    if verdict.by == "range":
+        return f"{word} (its own reference range)"
+    for band in analyte.bands.get(result.analyte, ()):
+        limit = band.limit.get(result.scale or "")
+        if band.id == verdict.limit and limit is not None:
+            return f"{word} (limit {limit:g} {result.scale})"
+    return word
 
 
 def _unknown(results: Sequence[LabResult], reason: str = "") -> LabAnswer:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+import msgspec
 from msgspec import Struct
 
 from cds_service.record import labs
 from cds_service.record.ages import Birth
-from cds_service.record.course import Course, clustered, course_of, dated, is_stale
+from cds_service.record.course import Course, clustered, course_of, dated, first_seen, is_stale, persistence
 from cds_service.record.facts import Evidence, Finding, LabResult, Medication, Presence, Unreadable, Work
 from cds_service.record.reading import Reading
 from cds_service.record.sources import BIRTH_EVENT_SOURCES, FINDING_SOURCES, SOURCES
 from cds_service.record.times import DAY, Span
-from cds_service.record.truth import FALSE, TRUE, Truth
+from cds_service.record.truth import FALSE, TRUE
 
 NO_COURSE = Course()
 
@@ -67,12 +68,8 @@ class PatientRecord:
         self.as_of = as_of
         self.today = as_of // DAY
         self.reading = reading
-        cluster_members = [f for name in reading.cluster.findings for f in facts.findings.get(name, ())]
-        cluster = clustered(cluster_members, reading.cluster) if cluster_members else FALSE
-        self._findings = {
-            name: self._state(found, cluster if name in reading.cluster.findings else FALSE)
-            for name, found in facts.findings.items()
-        }
+        self._findings = {name: self._state(found) for name, found in facts.findings.items()}
+        self._tell_clusters()
         self._complete = answered.issuperset(BIRTH_EVENT_SOURCES)
         self.written = frozenset(self._findings)
         self._labs: dict[str, labs.LabAnswer] = {}
@@ -98,14 +95,22 @@ class PatientRecord:
 
     @cached_property
     def anchor(self) -> Span:
-        """When the newest movement or neurological finding was; ``as_of`` when one is ongoing or none is known."""
+        """When the newest movement or neurological finding was; ``as_of`` when one is ongoing or none is known.
+
+        A finding that may be there but cannot be dated may be the newest: then any time up to ``as_of``.
+        """
         newest: Span | None = None
-        for name in self.reading.anchor_findings:
-            for finding in self.finding(name).present:
+        doubtful = bool(self.unanswered(FINDING_SOURCES))
+        for name in self.reading.anchor_findings & self.written:
+            state = self._findings[name]
+            doubtful = doubtful or bool(state.unknown)
+            for finding in state.present:
                 if finding.ongoing:
                     return Span(self.as_of, self.as_of)
                 if finding.span is not None and (newest is None or finding.span[::-1] > newest[::-1]):
                     newest = finding.span
+        if doubtful:
+            return Span(newest.lo if newest is not None else 0, self.as_of)
         return newest or Span(self.as_of, self.as_of)
 
     def lab(self, analyte: str) -> labs.LabAnswer:
@@ -118,19 +123,32 @@ class PatientRecord:
             self._labs[analyte] = known
         return known
 
-    def _state(self, found: Sequence[Finding], cluster: Truth) -> FindingState:
-        course = course_of(found, cluster, self.as_of, self.reading)
+    def _state(self, found: Sequence[Finding]) -> FindingState:
+        """What is current, what cannot be told and what is denied; what is too old to speak of now drops out."""
+        written = dated(found)
+        lasts = persistence(written, self.as_of, self.reading.persistent_after_days)
         present, unknown = [], [f for f in found if f.presence is Presence.UNKNOWN]
-        for finding in dated(found):
-            stale = is_stale(finding, course, self.as_of, self.reading.stale_after)
+        for finding in written:
+            stale = is_stale(finding, lasts, self.as_of, self.reading.stale_after)
             if stale is FALSE:
                 present.append(finding)
             elif stale is not TRUE:
                 unknown.append(finding)
-        denied = tuple(f for f in found if f.presence is Presence.ABSENT)
-        if not present and not unknown:
-            course = Course(first_seen=course.first_seen)
-        return FindingState(present=tuple(present), unknown=tuple(unknown), denied=denied, course=course)
+        return FindingState(
+            present=tuple(present),
+            unknown=tuple(unknown),
+            denied=tuple(f for f in found if f.presence is Presence.ABSENT),
+            course=course_of(present, lasts, first_seen(written), self.reading),
+        )
+
+    def _tell_clusters(self) -> None:
+        members = [name for name in self.reading.cluster.findings if name in self._findings]
+        together = clustered((f for name in members for f in self._findings[name].present), self.reading.cluster)
+        if together is not FALSE:
+            for name in members:
+                state = self._findings[name]
+                course = msgspec.structs.replace(state.course, clustered=together)
+                self._findings[name] = msgspec.structs.replace(state, course=course)
 
     @property
     def knows_nothing(self) -> bool:

@@ -72,6 +72,11 @@ class FactWriter:
                     "intent": "order", "medicationCodeableConcept": self._code(name),
                     **self._dated("authoredOn", fact),
                 }  # fmt: skip
+            case {"administered": str(name)}:
+                return {
+                    **head, "resourceType": "MedicationAdministration", "status": fact.get("status", "completed"),
+                    "medicationCodeableConcept": self._code(name), **self._dated("effectiveDateTime", fact),
+                }  # fmt: skip
             case {"gestation": str(amount)}:
                 value, unit = amount.split()
                 return {

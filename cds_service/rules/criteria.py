@@ -18,6 +18,7 @@ from cds_service.record.sources import (
     WORK_SOURCES,
 )
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth, decided
+from cds_service.rules.qualifier_tests import Bound, Test, coded_test
 from cds_service.rules.sentences import Sentence
 
 NO_GESTATION = "the gestational age at birth (the age was not corrected)"
@@ -36,7 +37,6 @@ class Answer(NamedTuple):
 
 NO = Answer(FALSE)
 Ask = Callable[[PatientRecord], Answer]
-Test = Callable[[Finding, FindingState], Truth]
 
 
 class Criterion(Struct, frozen=True, kw_only=True, eq=False):
@@ -53,63 +53,6 @@ class Criterion(Struct, frozen=True, kw_only=True, eq=False):
     ask: Ask | None = None
     sentence: Sentence | None = None
     parts: Mapping[str, Criterion] = {}
-
-
-class Bound(NamedTuple):
-    """One end of a comparison in a rule: above, at_least, below or at_most, and the amount."""
-
-    comparison: str
-    amount: float
-
-
-def coded_test(name: str, values: frozenset[str]) -> Test:
-    """Whether a qualifier has one of these values, as written or as shown by several facts together."""
-
-    def test(finding: Finding, state: FindingState) -> Truth:
-        said = finding.qualifiers
-        if not values.isdisjoint(said.coded.get(name, ())):
-            return TRUE
-        derived = FALSE
-        if name == "course" and "persistent" in values:
-            derived = state.course.persistent
-        elif name == "laterality" and "bilateral" in values:
-            sides = said.coded.get(name, frozenset())
-            derived = TRUE if {"left", "right"} <= sides else state.course.bilateral
-        elif name == "frequency" and "clustered" in values:
-            derived = state.course.clustered
-        unread = UNKNOWN if name in said.unreadable or "*" in said.unreadable else FALSE
-        return max(derived, unread)
-
-    return test
-
-
-def number_test(name: str, bound: Bound) -> Test:
-    """Whether a number said of the movement lies beyond the bound; not recorded is false."""
-
-    def test(finding: Finding, state: FindingState) -> Truth:
-        said = finding.qualifiers
-        number = said.numbers.get(name)
-        if name == "event-count":
-            derived = state.course.events
-            if number is None or derived.lo > number.lo:
-                number = derived
-        if number is None:
-            return UNKNOWN if name in said.unreadable or "*" in said.unreadable else FALSE
-        match bound.comparison:
-            case "above":
-                return number.is_above(bound.amount)
-            case "at_least":
-                return NEGATION[number.is_below(bound.amount)]
-            case "below":
-                return number.is_below(bound.amount)
-        return NEGATION[number.is_above(bound.amount)]
-
-    return test
-
-
-def confirmed_test(finding: Finding, state: FindingState) -> Truth:
-    """Whether the diagnosis is confirmed, not only suspected."""
-    return TRUE if finding.confirmed else FALSE
 
 
 def finding(concepts: tuple[str, ...], all_of: tuple[Test, ...], any_of: tuple[Test, ...], birth_event: bool) -> Ask:
@@ -168,19 +111,22 @@ def only_asleep(concepts: tuple[str, ...], implied_by: tuple[str, ...]) -> Ask:
     def ask(record: PatientRecord) -> Answer:
         facts: list[Finding] = []
         answers: list[Truth] = []
-        missing = list(record.unanswered(FINDING_SOURCES))
+        doubtful: list[Truth] = []
+        missing: list[str] = []
         for name in (*concepts, *implied_by):
             state = record.finding(name)
             for fact in state.present:
                 facts.append(fact)
                 answers.append(state_of(fact, state))
             for fact in state.unknown:
-                answers.append(min(UNKNOWN, state_of(fact, state)))
+                doubtful.append(max(UNKNOWN, state_of(fact, state)))
                 missing.append(_why(fact))
-        if FALSE in answers or not (answers or missing):
+        unanswered = record.unanswered(FINDING_SOURCES)
+        if FALSE in answers or not (answers or missing or unanswered):
             return NO
-        truth = UNKNOWN if missing or UNKNOWN in answers else TRUE
-        return Answer(truth, tuple(facts), tuple(fact.evidence for fact in facts), tuple(missing))
+        truth = UNKNOWN if unanswered or not answers else min((*answers, *doubtful))
+        evidence = tuple(fact.evidence for fact in facts)
+        return Answer(truth, tuple(facts), evidence, (*unanswered, *missing) if truth is UNKNOWN else ())
 
     return ask
 

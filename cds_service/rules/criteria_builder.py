@@ -9,7 +9,8 @@ from typing import Any
 from cds_service.errors import Mistake
 from cds_service.record.reading import Reading
 from cds_service.rules import criteria
-from cds_service.rules.criteria import Bound, Criterion, Test
+from cds_service.rules.criteria import Criterion
+from cds_service.rules.qualifier_tests import Bound, Test, coded_test, confirmed_test, number_test
 from cds_service.rules.reading_builder import age
 from cds_service.rules.sentences import SentenceError, names_in, needs_of, parse_sentence
 from cds_service.rules.yaml_source import Path, Source
@@ -117,17 +118,17 @@ class CriteriaBuilder:
             name = key.replace("_", "-")
             if key in NUMBERS:
                 comparison, amount = next(iter(value.items()))
-                tests.append(criteria.number_test(name, Bound(comparison, self._amount(amount))))
+                tests.append(number_test(name, Bound(comparison, self._amount(amount))))
             elif name in self._reading.coded_qualifiers:
                 values = [value] if isinstance(value, str) else value
                 unknown = set(values) - self._reading.coded_qualifiers[name]
                 for wrong in sorted(unknown):
                     self._mistakes.append(source.mistake((*path, key), f"{key} has no value {wrong!r}"))
-                tests.append(criteria.coded_test(name, frozenset(values)))
+                tests.append(coded_test(name, frozenset(values)))
             elif key == "vigorous":
-                tests.append(criteria.coded_test("vigorous", frozenset({"true" if value else "false"})))
+                tests.append(coded_test("vigorous", frozenset({"true" if value else "false"})))
             elif key == "verification":
-                tests.append(criteria.confirmed_test)
+                tests.append(confirmed_test)
         return tuple(tests)
 
     def _amount(self, written: float | str) -> float:

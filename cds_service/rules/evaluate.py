@@ -114,6 +114,12 @@ class Evaluation:
         return tuple(dict.fromkeys(item for answer in self.grounds for item in answer.evidence))
 
     @cached_property
+    def recorded(self) -> tuple[Evidence, ...]:
+        """What the rule wanted named if it were not recorded, and is: a normal glucose behind a reassurance."""
+        answers = (tell.ask(self._asked.record) for tell in self.rule.tell)
+        return tuple(dict.fromkeys(item for answer in answers if answer.truth is TRUE for item in answer.evidence))
+
+    @cached_property
     def not_known(self) -> tuple[str, ...]:
         """What the rule would have liked to know: unreadable, unanswered, or not recorded."""
         used = [self._asked.answer(criterion) for criterion in self.rule.criteria.values()]

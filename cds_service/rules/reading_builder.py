@@ -126,6 +126,13 @@ def _analytes(source: Source, vocabulary: Vocabulary, mistakes: list[Mistake]) -
             )  # fmt: skip
             for concept in [limit["of"]] if "of" in limit else data["concepts"]:
                 bands[concept].append(band)
+        for found in bands.values():
+            for place, band in enumerate(found):
+                for other in found[:place]:
+                    if _overlap(band, other):
+                        mistakes.append(
+                            source.mistake((name,), f"{other.id} and {band.id} overlap: give each its ages")
+                        )
         analytes[name] = Analyte(
             name=name,
             display=data["display"],
@@ -139,3 +146,14 @@ def _analytes(source: Source, vocabulary: Vocabulary, mistakes: list[Mistake]) -
             spoiled_by_hemolysis=data.get("spoiled_by_hemolysis", False),
         )
     return analytes
+
+
+def _overlap(one: Band, other: Band) -> bool:
+    """Whether two limits claim the same infants: same side, same gestation, ages in common."""
+    if one.direction != other.direction or {one.preterm, other.preterm} == {True, False}:
+        return False
+    return _hours(one.start) < _hours(other.end) and _hours(other.start) < _hours(one.end)
+
+
+def _hours(limit: Age) -> int:
+    return limit.amount * {"h": 1, "d": DAY // HOUR, "mo": 30 * DAY // HOUR}[limit.unit]

@@ -1,0 +1,50 @@
+# make run · test · check · bench. Each does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help run test check bench lock clean
+
+help:
+	@echo "make run    start the sandbox service on http://127.0.0.1:8080 and show a sample card"
+	@echo "make test   set up and run everything that CI runs"
+	@echo "make check  check the knowledge pack and hunt for mutants that no case notices"
+	@echo "make bench  measure a decision against a floor in the same run"
+	@echo "make lock   renew the hash-locked requirements for deployment"
+
+$(VENV)/.run: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make run PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@cd tests/units && npm install --silent --no-audit --no-fund
+	@touch $@
+
+run: $(VENV)/.run
+	@$(BIN)/cds-service serve
+
+test: $(VENV)/.test
+	$(BIN)/ruff check cds_service tests
+	$(BIN)/ruff format --check cds_service tests
+	$(BIN)/mypy
+	$(BIN)/cds-service check
+	$(BIN)/cds-service mutate
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.test
+	$(BIN)/cds-service check
+	$(BIN)/cds-service mutate
+
+bench: $(VENV)/.test
+	$(BIN)/python tests/bench_service.py
+
+lock: $(VENV)/.test
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --output-file requirements.lock setup.cfg
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules
