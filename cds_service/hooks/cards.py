@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
+from cds_service.hooks.orders import service_request
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.wording import (
     age_words,
@@ -22,11 +23,10 @@ from cds_service.record.truth import TRUE
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import Recommendation
-from cds_service.rules.rule import Family, Urgency, Workup
+from cds_service.rules.rule import Family, Urgency
 
 SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
 DETAIL_LIMIT = 120  # words; ours
-REASON_TYPES = ("Condition", "Observation", "DiagnosticReport", "DocumentReference")
 BASIS = "example.infant-motor-cds.basis"
 NAMESPACE = UUID("6f1a3c1e-6f0b-5f0e-9a5c-5d3c0e2b7a11")
 
@@ -230,39 +230,6 @@ class _Writer:
         return service_request(
             item.workup, item.urgency, self._request.patient_id, evidence, self._library, self._request.encounter_id
         )
-
-
-def service_request(
-    workup: Workup, urgency: Urgency, patient_id: str, evidence: Sequence[Evidence], library: RuleLibrary,
-    encounter_id: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """A draft order of the workup as a proposal, with the evidence as its reason (FHIR R4 ServiceRequest)."""
-    if workup.order is None:
-        raise ValueError(f"{workup.id} is advice, not an order")
-    request: dict[str, Any] = {
-        "resourceType": "ServiceRequest",
-        "status": "draft",
-        "intent": "proposal",
-        "code": {
-            "coding": [{"system": workup.order.system, "code": workup.order.code, "display": workup.order.display}],
-            "text": workup.label,
-        },
-        "subject": {"reference": f"Patient/{patient_id}"},
-    }
-    if urgency is Urgency.CRITICAL:
-        request["priority"] = "urgent"
-    if encounter_id is not None:
-        request["encounter"] = {"reference": f"Encounter/{encounter_id}"}
-    references = [
-        item.reference for item in evidence if item.reference.startswith(REASON_TYPES) and "/" in item.reference
-    ]
-    if references:
-        request["reasonReference"] = [{"reference": reference} for reference in dict.fromkeys(references)]
-    else:
-        names = dict.fromkeys(item.concept for item in evidence if item.concept in library.reading.vocabulary.concepts)
-        reasons = [{"text": library.reading.vocabulary.concepts[name].display} for name in names]
-        request["reasonCode"] = reasons or [{"text": workup.label}]
-    return request
 
 
 def namespace_of(hook_instance: str) -> UUID:

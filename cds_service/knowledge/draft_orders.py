@@ -6,7 +6,7 @@ from fhir.resources.R4B.servicerequest import ServiceRequest
 from pydantic import ValidationError
 
 from cds_service.errors import Mistake
-from cds_service.hooks.cards import service_request
+from cds_service.hooks.orders import service_request
 from cds_service.record.facts import Evidence
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Urgency

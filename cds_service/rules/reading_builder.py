@@ -155,5 +155,8 @@ def _overlap(one: Band, other: Band) -> bool:
     return _hours(one.start) < _hours(other.end) and _hours(other.start) < _hours(one.end)
 
 
+MONTH = 730  # hours, near enough to tell which of two ages is the greater
+
+
 def _hours(limit: Age) -> int:
-    return limit.amount * {"h": 1, "d": DAY // HOUR, "mo": 30 * DAY // HOUR}[limit.unit]
+    return limit.amount * {"h": 1, "d": DAY // HOUR, "mo": MONTH}[limit.unit]
