@@ -40,8 +40,7 @@ YESTERDAY = "2026-11-21"
 BIRTH = "2026-07-10"  # four months old on AS_OF
 NEWBORN = "2026-11-12"  # ten days old on AS_OF
 SUBJECT = {"reference": "Patient/p1"}
-# Rule files, by the number of the draft.
-R = {
+R = {  # rule files, by the number of the draft
     "R01": "infantile-spasms-eeg", "R02": "jerk-with-stiffening-or-flexion", "R03": "clustered-awake-jerks",
     "R08": "movement-with-seizure-or-lost-consciousness", "R10": "seizure-first-workup",
     "R13": "clonus-persistent-or-bilateral", "R15": "clonus-with-upper-motor-neuron-signs",

@@ -8,10 +8,7 @@ import pytest
 from cds_service.errors import DataMissing, WrongPatient
 from infants import (
     ABSENT_REASON,
-    BASE,
     DATA_ABSENT,
-    FINDING,
-    HPO,
     ICD,
     LOINC,
     SNOMED,
@@ -234,56 +231,6 @@ def test_the_reason_of_a_procedure_or_order_is_no_finding(element: str) -> None:
     asked_for = resource("ServiceRequest", status="active", intent="order", code=codeable("mri_spine"),
                          **{element: reason})  # fmt: skip
     assert seizure_is(asked_for, procedure("emg", **{element: reason})) == "not recorded"
-
-
-@pytest.mark.parametrize(
-    "code",
-    [{"text": "Tonic seizure"}, coded("urn:oid:1.2.3", "LOCAL-77", text="seizures"),
-     {"coding": [{"display": "Convulsions"}]}, coded(SNOMED, "99999999", text="convulsion")],
-)  # fmt: skip
-def test_text_alone_fires_nothing_and_is_reported_as_uncoded(code: dict[str, Any]) -> None:
-    for written in (condition(code), observation(code)):
-        answer = infant(TREMOR, written)
-        assert workups(answer) == {"reassurance": "info"}
-        assert [item["resource"] for item in report(answer)["uncoded"]] == [
-            f"{written['resourceType']}/{written['id']}"
-        ]
-
-
-def test_a_finding_told_only_in_a_value_text_is_reported_as_uncoded() -> None:
-    answer = infant(TREMOR, observation(coded(LOINC, "10164-2"), valueString="had a convulsion this morning"))
-    assert report(answer).get("uncoded")
-
-
-@pytest.mark.parametrize(
-    "system", ["http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.90",
-               "", None, "ICD10", f"{ICD}/"],
-)  # fmt: skip
-def test_a_code_of_another_system_does_not_count(system: str | None) -> None:
-    assert seizure_is(condition(coded(system, "R56.9"))) == "not recorded"
-
-
-@pytest.mark.parametrize(
-    ("system", "code"),
-    [(SNOMED, "91175000"), (HPO, "HP:0001250"), (ICD, "R56.9"), (ICD, "R569"), (ICD, "P90"), (FINDING, "seizure")],
-)
-def test_every_accepted_system_and_spelling_counts(system: str, code: str) -> None:
-    assert seizure_is(condition(coded(system, code))) == "present"
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        {"coding": [{"system": "urn:local", "code": "A"}, {"system": "urn:local", "code": "B"}, coding(SEIZURE)]},
-        {"coding": [{"display": "no code"}, {"system": SNOMED}, {"code": "91175000"}, coding(SEIZURE)]},
-        {"coding": [coding(SEIZURE), coding(SEIZURE)], "text": "unrelated"},
-        {"coding": [{**coding(SEIZURE), "version": "http://snomed.info/sct/900000000000207008", "userSelected": False,
-                     "extension": [{"url": f"{BASE}/x", "valueString": "y"}]}]},
-    ],
-)  # fmt: skip
-def test_unknown_codings_before_ours_do_not_hide_it(code: dict[str, Any]) -> None:
-    assert seizure_is(observation(code)) == "present"
-    assert seizure_is(condition(code)) == "present"
 
 
 @pytest.mark.parametrize("birth", [None, "unknown", "2027-01-01", "2026-11-31", "20260710"])
