@@ -17,6 +17,7 @@ from cds_service.settings import Settings, load_settings
 from cds_service.store.decisions import DecisionLog
 from cds_service.web.answers import internal_error, outcome, request_id
 from cds_service.web.audit_pages import pages_blueprint
+from cds_service.web.front import Front
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
 from cds_service.web.logs import logger
@@ -49,13 +50,13 @@ def create_app(
     return app
 
 
-def worker_app() -> Flask:
+def worker_app() -> Front:
     """The service as a worker process runs it.
 
     What is built at start lives as long as the process, and a request's JSON makes thousands of containers:
     the collector is told to leave the former alone and to look at the latter less often (docs/performance.md).
     """
-    app = create_app()
+    app = Front(create_app(), LARGEST_BODY)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)

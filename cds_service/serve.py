@@ -32,9 +32,9 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
         factory=True,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGINL,
         workers=settings.workers,
-        blocking_threads=settings.threads,
+        websockets=False,
         log_access=False,
         respawn_failed_workers=True,
     )

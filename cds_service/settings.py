@@ -28,7 +28,6 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
-    threads: int = 16
     public_url: str | None = None
     database_url: str = "sqlite:///cds-service.sqlite3"
     decision_queue: int = 10_000

@@ -15,31 +15,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import orjson
-from flask import Flask, Response, request
+from flask import Response, request
+
+from cds_service.app import worker_app
+from cds_service.web.front import Front
 
 PATH = "/cds-services/infant-motor-workup"
-SIZES = {6: 1500, 100: 1000, 500: 300, 1000: 150, 2000: 80}
+SIZES = {6: 1500, 100: 800, 500: 250, 1000: 120, 2000: 60}
 ROUNDS = 3
-LIMITS = {100: 2.0, 500: 2.0}
+# What most charts are (nothing to say), and what few are (two urgent cards, each with text, reasons and order).
+CHARTS = {"silent": "nothing-to-say", "urgent": "clustered-awake-jerks"}
+LIMITS = {("silent", 100): 2.0, ("silent", 500): 2.0, ("urgent", 100): 3.0, ("urgent", 500): 2.5}
 COLD_START_SECONDS = 2.0
 WORKER_MEGABYTES = 120.0
 
 
-def floor_app() -> Flask:
+def floor_app() -> Front:
     """The service with its decision taken out."""
-    from cds_service.app import worker_app
-
-    app = worker_app()
+    front = worker_app()
 
     def parse_only(service_id: str) -> Response:
         orjson.loads(request.stream.read())
         return Response(orjson.dumps({"cards": []}), content_type="application/json; charset=utf-8")
 
-    app.view_functions["hooks.call"] = parse_only
-    return app
+    front.application.view_functions["hooks.call"] = parse_only
+    return front
 
 
 def body_of(resources: int, sample_name: str = "clustered-awake-jerks") -> bytes:
@@ -85,8 +89,8 @@ class Server:
         }
         started = time.perf_counter()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", "--no-ws", "--log-level", "error",
-             "--port", str(self.port), "--workers", "1", "--blocking-threads", "16", target],
+            [sys.executable, "-m", "granian", "--interface", "asginl", "--factory", "--no-ws", "--log-level", "error",
+             "--port", str(self.port), "--workers", "1", target],
             env=environment, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         while True:
@@ -136,14 +140,15 @@ def main() -> int:
     service, floor = Server("cds_service.app:worker_app"), Server("bench_service:floor_app")
     too_slow = []
     try:
-        print(f"{'resources':>9} {'bytes':>9} {'floor ms':>9} {'service ms':>10} {'ratio':>6} {'µs/resource':>12}")
-        for size, times in SIZES.items():
-            body = body_of(size)
+        print(f"{'chart':>8} {'resources':>9} {'bytes':>9} {'floor ms':>9} {'service ms':>10} {'ratio':>6}")
+        for (chart, sample), (size, times) in product(CHARTS.items(), SIZES.items()):
+            body = body_of(size, sample)
             pairs = [(floor.milliseconds(body, times), service.milliseconds(body, times)) for _ in range(ROUNDS)]
             low, high = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
-            print(f"{size:>9} {len(body):>9} {low:>9.3f} {high:>10.3f} {high / low:>6.2f} {high / size * 1000:>12.1f}")
-            if high / low > LIMITS.get(size, 99):
-                too_slow.append(f"{size} resources: {high / low:.2f} × the floor, allowed {LIMITS[size]}")
+            ratio = high / low
+            print(f"{chart:>8} {size:>9} {len(body):>9} {low:>9.3f} {high:>10.3f} {ratio:>6.2f}", flush=True)
+            if ratio > LIMITS.get((chart, size), 99):
+                too_slow.append(f"{chart} chart of {size} resources: {ratio:.2f} × the floor")
         print(f"cold start {service.cold_start:.2f} s, worker {service.megabytes():.0f} MB")
         if service.cold_start > COLD_START_SECONDS:
             too_slow.append(f"cold start {service.cold_start:.2f} s, allowed {COLD_START_SECONDS}")

@@ -265,3 +265,9 @@ def test_a_resource_of_another_infant_refuses_the_whole_request() -> None:
 def test_a_request_without_the_patient_is_refused() -> None:
     with pytest.raises(DataMissing):
         ask(request(TREMOR, without=("patient",)))
+
+
+@pytest.mark.parametrize("hidden", [observation("ankle_clonus", None, ("laterality", "bilateral")),
+                                    condition("dystonia", clinical="sort-of-active")])  # fmt: skip
+def test_nothing_is_reassured_while_a_finding_that_would_ask_for_an_mri_is_undecided(hidden: dict[str, Any]) -> None:
+    assert "reassurance" not in workups(infant(TREMOR, hidden))

@@ -251,16 +251,6 @@ def test_clonus_on_both_sides_is_bilateral(clonus: list[dict[str, Any]]) -> None
     assert workups(answer)["mri_brain"] == "warning"
 
 
-@pytest.mark.parametrize(("left", "right", "expected"), [
-    ("2026-11-20", "2026-11-21", "not-applicable"), ("2026-11-21", "2026-11-21", "recommended"),
-    ("2026-11-20T23:00:00-05:00", "2026-11-21", "recommended"), ("2026-11", "2026-11-21", "data-required"),
-])  # fmt: skip
-def test_left_and_right_must_be_of_the_same_utc_day(left: str, right: str, expected: str) -> None:
-    sides = [observation("ankle_clonus", left, ("laterality", "left")),
-             observation("ankle_clonus", right, ("laterality", "right"))]  # fmt: skip
-    assert outcome(infant(*sides), "R13") == expected
-
-
 @pytest.mark.parametrize("beats", [10, (10, "{beats}")])
 def test_ten_beats_are_not_many_and_eleven_are(beats: Any) -> None:
     assert outcome(infant(observation("ankle_clonus", "2026-11-21", ("beats", beats))), "R13") == "not-applicable"
@@ -284,21 +274,6 @@ def test_qualifiers_of_several_findings_in_one_observation_apply_to_each() -> No
     both = [{"code": codeable("tremor")}, {"code": codeable("muscle_spasm")}, qualifier("severity", "severe")]
     answer = infant(observation(coded(LOINC, "85353-1"), component=both))
     assert said_of(answer, "tremor") == said_of(answer, "muscle_spasm") == {"severity": frozenset({"severe"})}
-
-
-@pytest.mark.parametrize(
-    ("facts", "least", "most"),
-    [
-        ([observation("seizure", f"2026-11-{day}") for day in (18, 19, 20)], 3, 3),
-        ([observation("seizure", f"2026-11-20T{hour}:00:00Z") for hour in ("08", "20")], 1, 1),
-        ([condition("seizure", "2026-11-10"), observation("seizure", "2026-11-20")], 2, 2),
-        ([condition("seizure", "2026-11-10", clinical="resolved"), observation("seizure", "2026-11-20")], 1, 1),
-        ([observation("seizure", "2026-11"), observation("seizure", "2026-11-20")], 1, 2),
-    ],
-)  # fmt: skip
-def test_events_at_least_a_day_apart_are_counted(facts: list[dict[str, Any]], least: int, most: int) -> None:
-    events = infant(*facts).record.finding("seizure").course.events
-    assert (events.lo, events.hi) == (least, most)
 
 
 def test_an_extension_without_its_value_is_unknown() -> None:

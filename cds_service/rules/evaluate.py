@@ -71,13 +71,10 @@ class Suggested(NamedTuple):
 class Evaluation:
     """A rule's outcome on a record. The reasons are worked out when somebody asks for them."""
 
-    def __init__(
-        self, rule: Rule, asked: Asked, outcome: Outcome, suggested: Sequence[Suggested] = (),
-        missing: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+    def __init__(self, rule: Rule, asked: Asked, outcome: Outcome, missing: Sequence[str] = ()) -> None:
         self.rule = rule
         self.outcome = outcome
-        self.suggested = tuple(suggested)
+        self.suggested: tuple[Suggested, ...] = ()
         self.missing = tuple(missing)
         self._asked = asked
 
@@ -160,14 +157,15 @@ def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation
         return Evaluation(rule, asked, Outcome.EXCLUDED)
     if holds is UNKNOWN or excluded is UNKNOWN:
         return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_missing(rule, truth_of, asked))
-    silent = Evaluation(rule, asked, Outcome.SATISFIED)
-    suggested = [
-        Suggested(workups[item.workup], item.urgency, suppression(workups[item.workup], asked.record, silent.facts))
+    evaluation = Evaluation(rule, asked, Outcome.RECOMMENDED)
+    evaluation.suggested = tuple(
+        Suggested(workups[item.workup], item.urgency, suppression(workups[item.workup], asked.record, evaluation.facts))
         for item in rule.recommend
         if item.is_meant is None or item.is_meant(truth_of) is TRUE
-    ]
-    open_ones = [item for item in suggested if item.taken_care_of.truth is not TRUE]
-    return Evaluation(rule, asked, Outcome.RECOMMENDED if open_ones else Outcome.SATISFIED, suggested)
+    )
+    if all(item.taken_care_of.truth is TRUE for item in evaluation.suggested):
+        evaluation.outcome = Outcome.SATISFIED
+    return evaluation
 
 
 def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
