@@ -49,8 +49,7 @@ R = {  # rule files, by the number of the draft
     "R29": "low-glucose-with-movement", "R30": "low-calcium-with-movement", "R39": "dystonia-structural-workup",
     "R40": "dystonia-cause-testing", "R43": "newborn-jitteriness-reassurance", "R44": "sleep-jerks-reassurance",
     "R45": "occasional-newborn-clonus-reassurance", "R46": "mild-tremor-first-year-reassurance",
-    "R47": "tremor-past-six-months", "R56": "clonus-after-newborn-weeks",
-}  # fmt: skip
+    "R47": "tremor-past-six-months", "R56": "clonus-after-newborn-weeks"}  # fmt: skip
 _VALUESETS = Path(__file__).parent.parent / "cards" / "valuesets"
 _numbers = count(1)
 
@@ -146,8 +145,8 @@ def reference_range(low: float | None, high: float | None, unit: str | None, **m
 
 
 def lab(
-    concept: str, value: float | None, unit: str | None, on: str | None = YESTERDAY, *, flagged: str | None = None,
-    comparator: str | None = None, **elements: Any,
+    concept: str | Json, value: float | None, unit: str | None, on: str | None = YESTERDAY, *,
+    flagged: str | None = None, comparator: str | None = None, **elements: Any,
 ) -> Json:  # fmt: skip
     """A laboratory Observation (also a body temperature or a gestational age)."""
     number = None if value is None else quantity(value, unit, **({"comparator": comparator} if comparator else {}))

@@ -84,7 +84,7 @@ def test_a_value_that_is_neither_yes_nor_no_is_unknown(value: dict[str, Any]) ->
 
 
 def test_the_finding_may_be_the_value_of_a_general_observation() -> None:
-    found = {"valueCodeableConcept": codeable(SEIZURE)}
+    found: dict[str, Any] = {"valueCodeableConcept": codeable(SEIZURE)}
     assert seizure_is(observation(EXAM, **found)) == "present"
     assert seizure_is(observation(coded("urn:local", "exam"), **found)) == "present"
     assert seizure_is(observation(EXAM, component=[{"code": coded("urn:local", "sign"), **found}])) == "present"
@@ -103,8 +103,9 @@ def test_our_own_name_of_a_finding_is_always_accepted(concept: str) -> None:
 
 @pytest.mark.parametrize(
     ("system", "code", "concept"),
-    [(ICD, "R25.1", "tremor"), (ICD, "R251", "tremor"), (ICD, "R25.2", "muscle_spasm"), (SNOMED, "28055006", "infantile_spasms"),
-     (ICD, "R56.00", "febrile_seizure"), (HPO, "HP:0002521", "hypsarrhythmia"), (ICD, "G24.9", "dystonia")],
+    [(ICD, "R25.1", "tremor"), (ICD, "R251", "tremor"), (ICD, "R25.2", "muscle_spasm"),
+     (SNOMED, "28055006", "infantile_spasms"), (ICD, "R56.00", "febrile_seizure"),
+     (HPO, "HP:0002521", "hypsarrhythmia"), (ICD, "G24.9", "dystonia")],
 )  # fmt: skip
 def test_standard_codes_name_our_findings(system: str, code: str, concept: str) -> None:
     assert presence(infant(condition(coded(system, code))), concept) == "present"
@@ -178,7 +179,8 @@ def treated(*medicines: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("kind", "elements", "expected"),
     [
-        ("MedicationRequest", {"status": "active"}, "excluded"), ("MedicationRequest", {"status": "on-hold"}, "excluded"),
+        ("MedicationRequest", {"status": "active"}, "excluded"),
+        ("MedicationRequest", {"status": "on-hold"}, "excluded"),
         ("MedicationRequest", {"status": "stopped"}, "recommended"),
         ("MedicationRequest", {"status": "draft"}, "recommended"),
         ("MedicationRequest", {"doNotPerform": True}, "recommended"),
@@ -214,7 +216,7 @@ MEDICATION = {"resourceType": "Medication", "id": "m1", "code": {"coding": VIGAB
         ({"medicationReference": {"display": "vigabatrin"}}, [], "data-required"),
         ({}, [], "data-required"),
         ({"medicationCodeableConcept": {"text": "vigabatrin"}}, [], "recommended"),
-        ({"medicationCodeableConcept": {"coding": [{"system": "urn:local", "code": "1"}, *VIGABATRIN]}}, [], "excluded"),
+        ({"medicationCodeableConcept": {"coding": [{"code": "1"}, *VIGABATRIN]}}, [], "excluded"),
     ],
 )  # fmt: skip
 def test_a_medicine_is_coded_inline_or_referenced(
@@ -245,7 +247,8 @@ def test_electrolytes_are_done_by_a_panel_or_by_sodium_with_potassium() -> None:
 @pytest.mark.parametrize("concept", ["forceps_delivery", "vacuum_delivery", "emergency_csection"])
 def test_a_birth_event_may_be_a_procedure_on_the_infant(concept: str) -> None:
     own = coded(FINDING, concept.replace("_", "-"))
-    assert presence(infant(resource("Procedure", status="completed", code=own, performedDateTime=BIRTH)), concept) == "present"
+    done = resource("Procedure", status="completed", code=own, performedDateTime=BIRTH)
+    assert presence(infant(done), concept) == "present"
     assert presence(infant(resource("Procedure", status="not-done", code=own)), concept) == "not recorded"
 
 
@@ -261,19 +264,6 @@ def test_text_alone_fires_nothing_and_is_reported_as_uncoded(code: dict[str, Any
         assert [item["resource"] for item in report(answer)["uncoded"]] == [
             f"{written['resourceType']}/{written['id']}"
         ]
-
-
-def test_a_finding_told_only_in_a_value_text_is_reported_as_uncoded() -> None:
-    answer = infant(TREMOR, observation(coded(LOINC, "10164-2"), valueString="had a convulsion this morning"))
-    assert report(answer).get("uncoded")
-
-
-@pytest.mark.parametrize(
-    "system", ["http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.90",
-               "", None, "ICD10", f"{ICD}/"],
-)  # fmt: skip
-def test_a_code_of_another_system_does_not_count(system: str | None) -> None:
-    assert seizure_is(condition(coded(system, "R56.9"))) == "not recorded"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cds_service.errors import DataMissing, WrongPatient
 from infants import (
     ABSENT_REASON,
     DATA_ABSENT,
@@ -19,7 +18,6 @@ from infants import (
     coding,
     condition,
     infant,
-    lab,
     not_evaluated,
     observation,
     outcome,
@@ -30,6 +28,8 @@ from infants import (
     resource,
     workups,
 )
+
+from cds_service.errors import DataMissing, WrongPatient
 
 SEIZURE = "seizure"
 TREMOR = observation("tremor", id="tremor")
@@ -256,8 +256,8 @@ def test_a_withheld_value_is_unknown() -> None:
 
 
 def test_a_resource_of_another_infant_refuses_the_whole_request() -> None:
-    for wrong in (observation(SEIZURE, subject={"reference": "Patient/p2"}),
-                  lab("lab_glucose", 30, "mg/dL", subject={"reference": "https://ehr.example/fhir/Patient/p2"})):  # fmt: skip
+    for other in ("Patient/p2", "https://ehr.example/fhir/Patient/p2"):
+        wrong = observation(SEIZURE, subject={"reference": other})
         with pytest.raises(WrongPatient):
             infant(TREMOR, wrong)
 
@@ -271,3 +271,16 @@ def test_a_request_without_the_patient_is_refused() -> None:
                                     condition("dystonia", clinical="sort-of-active")])  # fmt: skip
 def test_nothing_is_reassured_while_a_finding_that_would_ask_for_an_mri_is_undecided(hidden: dict[str, Any]) -> None:
     assert "reassurance" not in workups(infant(TREMOR, hidden))
+
+
+def test_a_finding_told_only_in_a_value_text_is_reported_as_uncoded() -> None:
+    answer = infant(TREMOR, observation(coded(LOINC, "10164-2"), valueString="had a convulsion this morning"))
+    assert report(answer).get("uncoded")
+
+
+@pytest.mark.parametrize(
+    "system", ["http://hl7.org/fhir/sid/icd-10", "http://hl7.org/fhir/sid/icd-9-cm", "urn:oid:2.16.840.1.113883.6.90",
+               "", None, "ICD10", f"{ICD}/"],
+)  # fmt: skip
+def test_a_code_of_another_system_does_not_count(system: str | None) -> None:
+    assert seizure_is(condition(coded(system, "R56.9"))) == "not recorded"

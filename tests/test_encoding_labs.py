@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cds_service.hooks.respond import HookResponse
 from infants import (
     ABSENT_REASON,
-    AS_OF,
     BIRTH,
     LOINC,
     NEWBORN,
     codeable,
     coded,
-    condition,
     gestation,
     infant,
     lab,
@@ -26,6 +23,8 @@ from infants import (
     resource,
     workups,
 )
+
+from cds_service.hooks.respond import HookResponse
 
 TREMOR = observation("tremor", "2026-11-21T12:00:00Z", id="tremor")
 NOON = "2026-11-21T12:00:00Z"
@@ -220,7 +219,8 @@ def test_an_ionised_calcium_that_cannot_be_read_is_not_overruled_by_a_normal_tot
 @pytest.mark.parametrize(
     ("on", "expected"),
     [("2026-11-18T12:00:00Z", "low"), ("2026-11-18T11:59:59Z", "none"), ("2026-11-22T12:00:00Z", "low"),
-     ("2026-11-19", "low"), ("2026-11-18", "unknown"), ("2026-11-17", "none"), ("2026-11", "unknown"), ("2026-10", "none")],
+     ("2026-11-19", "low"), ("2026-11-18", "unknown"), ("2026-11-17", "none"), ("2026-11", "unknown"),
+     ("2026-10", "none")],
 )  # fmt: skip
 def test_a_result_counts_within_72_hours_of_the_newest_finding(on: str, expected: str) -> None:
     assert judged("glucose", lab(GLUCOSE, 30, MGDL, on)) == expected
@@ -257,10 +257,11 @@ def test_an_undated_result_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("marked", "expected"),
     [
-        ({"note": [{"text": "Specimen HEMOLYZED"}]}, "unknown"), ({"note": [{"text": "slightly haemolysed"}]}, "unknown"),
-        ({"note": [{"text": "Gross hemolysis present"}]}, "unknown"), ({"note": [{"text": "not hemolyzed"}]}, "low"),
+        ({"note": [{"text": "Specimen HEMOLYZED"}]}, "unknown"), ({"note": [{"text": "not hemolyzed"}]}, "low"),
+        ({"note": [{"text": "slightly haemolysed"}]}, "unknown"), ({"note": [{"text": "Gross hemolysis"}]}, "unknown"),
         ({"note": [{"text": "specimen no 4 hemolyzed"}]}, "unknown"),
-        ({"specimen": {"reference": "Specimen/s1"}}, "unknown"), ({"specimen": {"reference": "Specimen/s2"}}, "unknown"),
+        ({"specimen": {"reference": "Specimen/s1"}}, "unknown"),
+        ({"specimen": {"reference": "Specimen/s2"}}, "unknown"),
         ({"specimen": {"reference": "https://ehr.example/r4/Specimen/s1/_history/2"}}, "unknown"),
         ({"specimen": {"reference": "#s"}, "contained": [{"resourceType": "Specimen", "id": "s",
                                                           "note": [{"text": "hemolyzed"}]}]}, "unknown"),
@@ -280,7 +281,7 @@ def test_potassium_of_a_hemolyzed_specimen_is_not_evaluated(marked: dict[str, An
 
 def test_a_result_inside_a_panel_component_counts() -> None:
     parts = [{"code": codeable(GLUCOSE), "valueQuantity": quantity(30, MGDL)},
-             {"code": codeable(SODIUM), "valueQuantity": quantity(140, MMOL), "interpretation": [coded("x", "L")]}]  # fmt: skip
+             {"code": codeable(SODIUM), "valueQuantity": quantity(140, MMOL)}]  # fmt: skip
     answer = infant(TREMOR, observation(coded(LOINC, "51990-0"), NOON, component=parts))
     assert (verdict(answer, "glucose"), verdict(answer, "sodium")) == ("low", "normal")
     assert workups(answer)["correct_metabolic"] == "critical"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cds_service.hooks.respond import HookResponse
-from cds_service.record.truth import Truth
 from infants import (
     ABSENT_REASON,
     LOINC,
@@ -27,6 +25,9 @@ from infants import (
     resource,
     workups,
 )
+
+from cds_service.hooks.respond import HookResponse
+from cds_service.record.truth import Truth
 
 Said = tuple[str, Any]
 CODED = {
@@ -159,7 +160,9 @@ def test_a_stated_duration_goes_before_the_period() -> None:
     assert workups(infant(tremor)) == {"reassurance": "info"}
 
 
-@pytest.mark.parametrize("start,end", [("2026-11-21", "2026-11-21"), ("2026-11-21T10:00:00", "2026-11-21T10:05:00")])
+@pytest.mark.parametrize(
+    ("start", "end"), [("2026-11-21", "2026-11-21"), ("2026-11-21T10:00:00", "2026-11-21T10:05:00")]
+)
 def test_a_period_too_vague_for_a_duration_never_counts_as_short(start: str, end: str) -> None:
     answer = infant(observation("tremor", None, effectivePeriod={"start": start, "end": end}))
     assert "reassurance" not in workups(answer)

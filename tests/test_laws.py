@@ -128,7 +128,7 @@ def test_other_ids_give_the_same_answer_with_those_ids(chart, order):
     assert told(one, names) == told(two, {})
 
 
-@law(charts(), st.sampled_from([400, -400, 800]))
+@law(charts(), st.sampled_from([400, 800, 2000]))
 def test_moving_all_dates_by_four_centuries_changes_nothing(chart, years):
     second = rewritten(chart.request(), lambda text: re.sub(r"^\d{4}(?=$|-)", lambda y: str(int(y[0]) + years), text))
     assert gist(said(chart.request())) == gist(said(second))
@@ -175,7 +175,7 @@ MOLAR = {"glucose": 18.016, "calcium": 4.008, "magnesium": 2.4305}  # mg/dL in o
 
 def analyte_of(resource):
     """The analyte of a result with a unit."""
-    found = {c.name for coding in resource["code"].get("coding", [])
+    found = {c.name for coding in resource.get("code", {}).get("coding", [])
              for c in READING.vocabulary.codes.get((coding["system"], coding["code"]), ())}  # fmt: skip
     named = [name for name, analyte in READING.analytes.items() if found & set(analyte.concepts)]
     return named[0] if named and unit_of(resource.get("valueQuantity", {})) else None

@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cds_service.errors import DataMissing, WrongPatient
-from cds_service.hooks.respond import HookResponse
-from cds_service.record.sources import SOURCES
 from infants import (
     SUBJECT,
     ask,
@@ -26,6 +23,10 @@ from infants import (
     request,
     workups,
 )
+
+from cds_service.errors import DataMissing, WrongPatient
+from cds_service.hooks.respond import HookResponse
+from cds_service.record.sources import SOURCES
 
 KEYS = tuple(SOURCES.values())
 FINDING_KEYS = ("observations", "conditions")
@@ -162,7 +163,8 @@ def test_an_incomplete_page_is_read_but_excludes_nothing(lack: dict[str, Any]) -
     assert presence(answer, "tremor") == "present"
     assert outcome(answer, "R46") == "data-required"
     glucose = lab("lab_glucose", 30, "mg/dL")
-    assert outcome(infant(prefetch={"observations": bundle(observation("tremor"), glucose, **lack)}), "R29") == "recommended"
+    sent = bundle(observation("tremor"), glucose, **lack)
+    assert outcome(infant(prefetch={"observations": sent}), "R29") == "recommended"
 
 
 def test_included_resources_are_not_counted_as_matches() -> None:
@@ -179,8 +181,8 @@ def test_included_resources_are_not_counted_as_matches() -> None:
 
 @pytest.mark.parametrize(
     "patient",
-    [ABSENT, None, outcome_of("error"), outcome_of("information"), bundle(), with_outcome("warning"), {}, [], "Patient/p1",
-     {"resourceType": "Practitioner", "id": "p1"}],
+    [ABSENT, None, outcome_of("error"), outcome_of("information"), bundle(), with_outcome("warning"), {}, [],
+     "Patient/p1", {"resourceType": "Practitioner", "id": "p1"}],
 )  # fmt: skip
 def test_without_the_patient_the_request_is_refused_with_412(patient: Any) -> None:
     sent = request(observation("tremor"))
@@ -235,11 +237,11 @@ def test_neutral_resources_need_no_subject() -> None:
 
 
 def test_conditions_sent_under_observations_do_not_answer_for_observations() -> None:
-    answer = infant(condition("tremor"), prefetch={"observations": bundle(condition("vomiting"))})
+    answer = infant(condition("tremor"), prefetch={"observations": bundle(condition("sleep_disturbance"))})
     assert "observations" in not_evaluated(answer)["mild-tremor-first-year-reassurance"]
 
 
-@pytest.mark.parametrize("specimens", [ABSENT, outcome_of("error"), bundle()])
+@pytest.mark.parametrize("specimens", [ABSENT, outcome_of("error")])
 def test_potassium_of_a_specimen_nobody_sent_is_not_evaluated(specimens: Any) -> None:
     potassium = lab("lab_potassium", 4.0, "mmol/L", specimen={"reference": "Specimen/s9"}, subject=SUBJECT)
     answer = replaced("specimens", specimens, observation("tremor"), potassium)

@@ -64,7 +64,7 @@ def finding_words(finding: Finding, course: Course, reading: Reading) -> list[st
         words.append(f"{number_words(numbers['beats'])} beats")
     if "duration" in numbers:
         words.append(f"{number_words(numbers['duration'])} s")
-    if not finding.confirmed:
+    if finding.confirmed is not TRUE:
         words.append("suspected")
     return [word for word in words if word]
 

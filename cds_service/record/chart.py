@@ -32,7 +32,7 @@ from cds_service.record.labs import results_of
 from cds_service.record.observations import COUNTED, When, when_of
 from cds_service.record.patient_record import Facts, PatientRecord, Uncoded
 from cds_service.record.reading import Reading
-from cds_service.record.specimens import is_hemolyzed
+from cds_service.record.specimens import spoiled_by
 from cds_service.record.times import DAY, Span, parse_span
 from cds_service.record.triage import triage
 from cds_service.record.truth import FALSE, TRUE
@@ -57,6 +57,7 @@ class _Chart:
         self._passed_over: list[Json] = []
         self._texts: list[tuple[str, str, str]] = []
         self._ignored: list[Unreadable] = []
+        self._patient_reference = ""
         self._sent_medicines: dict[str, CodeableConcept | None] = {}
         self._specimens: dict[str, Specimen] = {}
 
@@ -138,6 +139,7 @@ class _Chart:
     def _patient(self, decoded: Iterable[tuple[str, Readable]]) -> tuple[Span | None, Evidence | None, bool]:
         for reference, resource in decoded:
             if isinstance(resource, Patient):
+                self._patient_reference = reference
                 died = parse_span(resource.deceasedDateTime)
                 deceased = bool(resource.deceasedBoolean) or (
                     resource.deceasedDateTime is not None and (died is None or died.lo <= self._as_of)
@@ -179,7 +181,7 @@ class _Chart:
         counted = observations.counts(observation.status)
         if counted is FALSE:
             return
-        if observation.focus:
+        if any(not self._is_patient(focus.reference) for focus in observation.focus):
             self._unreadable.append(Unreadable(reference, "it has a focus other than the patient"))
             return
         when = when_of(observation.effectiveDateTime, observation.effectivePeriod, observation.effectiveInstant)
@@ -190,13 +192,21 @@ class _Chart:
             when = When(None, when.text)
         found, ignored = observations.findings_of(observation, reference, when, self._reading)
         self._keep(reference, found, ignored)
-        spoiled = is_hemolyzed(observation, self._specimens, self._reading)
-        for result in results_of(observation, reference, when, spoiled, self._reading):
+        spoiled = spoiled_by(observation, self._specimens, "Specimen" in self._answered, self._reading)
+        results = results_of(observation, reference, when, spoiled, self._reading)
+        for result in results:
             self._labs.setdefault(result.analyte, []).append(result)
+        self._add_work(work.work_of_results(results))
         self._gestations += gestations_of(observation, reference, when, self._reading)
         self._add_work(work.work_of(observation, reference, self._as_of, self._reading))
         self._note_text(reference, "code", observation.code)
         self._note_text(reference, "valueCodeableConcept", observation.valueCodeableConcept)
+        for index, component in enumerate(observation.component):
+            self._note_text(reference, f"component[{index}]", component.code)
+
+    def _is_patient(self, reference: str | None) -> bool:
+        mine = self._patient_reference
+        return bool(mine) and reference is not None and (reference == mine or reference.endswith(f"/{mine}"))
 
     def _keep(self, reference: str, found: Iterable[Finding], ignored: Iterable[str]) -> None:
         for finding in found:
@@ -223,7 +233,7 @@ class _Chart:
                     Finding(
                         concept=concept.name,
                         presence=Presence.PRESENT,
-                        confirmed=True,
+                        confirmed=TRUE,
                         span=when.span,
                         start=when.start,
                         ongoing=True,
@@ -257,6 +267,8 @@ class _Chart:
 
 
 def _texts_of(observations: Iterable[Json]) -> list[Any]:
-    """The texts and displays of the codes of Observations that triage passed over."""
-    codes = [observation["code"] for observation in observations]
-    return [code.get("text") for code in codes] + [coding.get("display") for code in codes for coding in code["coding"]]
+    """The texts and displays of the codes of Observations that triage passed over, and their text values."""
+    items = list(observations)
+    codes = [observation["code"] for observation in items]
+    texts = [code.get("text") for code in codes] + [observation.get("valueString") for observation in items]
+    return texts + [coding.get("display") for code in codes for coding in code["coding"]]

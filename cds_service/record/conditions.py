@@ -12,6 +12,7 @@ from cds_service.record.observations import When, finding_concepts, when_of_peri
 from cds_service.record.qualifiers import of_condition
 from cds_service.record.reading import Reading
 from cds_service.record.times import DAY, Span, parse_span
+from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 
 CURRENT = frozenset({"active", "recurrence", "relapse"})
 ENDED = frozenset({"inactive", "remission", "resolved"})
@@ -23,7 +24,7 @@ class Verification(NamedTuple):
     """What the verification status makes of a Condition: its presence so far, and whether it is confirmed."""
 
     presence: Presence
-    confirmed: bool
+    confirmed: Truth
 
 
 def verification(condition: Condition) -> Verification | None:
@@ -32,12 +33,12 @@ def verification(condition: Condition) -> Verification | None:
     if "entered-in-error" in codes:
         return None
     if "refuted" in codes:
-        return Verification(Presence.ABSENT, confirmed=False)
+        return Verification(Presence.ABSENT, FALSE)
     if condition.verificationStatus is None or "confirmed" in codes:
-        return Verification(Presence.PRESENT, confirmed=True)
+        return Verification(Presence.PRESENT, TRUE)
     if codes & SUSPECTED:
-        return Verification(Presence.PRESENT, confirmed=False)
-    return Verification(Presence.UNKNOWN, confirmed=False)
+        return Verification(Presence.PRESENT, FALSE)
+    return Verification(Presence.UNKNOWN, UNKNOWN)
 
 
 def findings_of(

@@ -27,11 +27,13 @@ def dated(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.presence is Presence.PRESENT]
 
 
-def course_of(current: Sequence[Finding], persistent: Truth, first_seen: Span | None, reading: Reading) -> Course:
+def course_of(
+    current: Sequence[Finding], persistent: Truth, first_seen: Span | None, as_of: int, reading: Reading
+) -> Course:
     """What the facts that are current show together; whether they cluster is told later, across findings."""
     return Course(
         persistent=persistent,
-        bilateral=_bilateral(current),
+        bilateral=_bilateral(current, as_of),
         events=_events(current, reading.event_gap_days),
         first_seen=first_seen,
     )
@@ -57,31 +59,29 @@ def persistence(present: Sequence[Finding], as_of: int, apart: int) -> Truth:
 
 
 def _days(finding: Finding, as_of: int) -> list[tuple[int, int]]:
-    """The UTC days, first and last possible, on which one fact shows the finding present."""
+    """The UTC days, first and last possible, on which one fact shows the finding present by ``as_of``."""
+    today = as_of // DAY
     days = [] if finding.start is None else [finding.start.days]
     if finding.span is not None and finding.span != finding.start:
         days.append((finding.span.days[1], finding.span.days[1]))
     if finding.ongoing:
-        days.append((as_of // DAY, as_of // DAY))
-    return days
+        days.append((today, today))
+    return [(min(first, today), min(last, today)) for first, last in days]
 
 
 def _unread_onset(present: Sequence[Finding]) -> Truth:
     return UNKNOWN if any("onset" in finding.qualifiers.unreadable for finding in present) else FALSE
 
 
-def _bilateral(present: Sequence[Finding]) -> Truth:
-    """Left and right on the same day."""
-    sides: dict[str, list[Span]] = {"left": [], "right": []}
+def _bilateral(present: Sequence[Finding], as_of: int) -> Truth:
+    """Left and right on the same day; an active Condition is of today as well."""
+    sides: dict[str, list[tuple[int, int]]] = {"left": [], "right": []}
     for finding in present:
-        for side, spans in sides.items():
-            if side in finding.qualifiers.coded.get("laterality", ()) and finding.span is not None:
-                spans.append(finding.span)
+        for side, days in sides.items():
+            if side in finding.qualifiers.coded.get("laterality", ()):
+                days += _days(finding, as_of)
     answers = [
-        decided(
-            left.days == right.days and left.days[0] == left.days[1],
-            left.days[0] <= right.days[1] and right.days[0] <= left.days[1],
-        )
+        decided(left == right and left[0] == left[1], left[0] <= right[1] and right[0] <= left[1])
         for left in sides["left"]
         for right in sides["right"]
     ]

@@ -89,6 +89,12 @@ class Valued(Struct, frozen=True, kw_only=True):
     referenceRange: tuple[ReferenceRange, ...] = ()
 
     @property
+    def has_value(self) -> bool:
+        """Whether any value[x] or an interpretation stands here: without one there is no result."""
+        given = self.valueQuantity is not None or self.valueBoolean is not None or self.valueInteger is not None
+        return given or self.valueCodeableConcept is not None or bool(self.interpretation) or self.uninterpreted
+
+    @property
     def uninterpreted(self) -> bool:
         """A value of a kind that no finding has, or one withheld by an extension on the primitive."""
         return any(
@@ -104,17 +110,21 @@ class Valued(Struct, frozen=True, kw_only=True):
 class ObservationComponent(Valued, frozen=True, kw_only=True):
     """Observation.component."""
 
+    modifierExtension: tuple[Any, ...] = ()
+
 
 class Resource(Struct, frozen=True, kw_only=True, tag_field="resourceType"):
     """What every resource that we read has."""
 
     id: str | None = None
+    implicitRules: str | None = None
     modifierExtension: tuple[Any, ...] = ()
     contained: tuple[Any, ...] = ()
 
 
 class Observation(Valued, frozen=True, kw_only=True, tag_field="resourceType", tag="Observation"):
     id: str | None = None
+    implicitRules: str | None = None
     modifierExtension: tuple[Any, ...] = ()
     contained: tuple[Any, ...] = ()
     status: str
@@ -124,6 +134,7 @@ class Observation(Valued, frozen=True, kw_only=True, tag_field="resourceType", t
     effectiveInstant: str | None = None
     effectiveTiming: Any = None
     note: tuple[Annotation, ...] = ()
+    hasMember: tuple[Any, ...] = ()
     bodySite: CodeableConcept | None = None
     specimen: Reference | None = None
     component: tuple[ObservationComponent, ...] = ()
@@ -240,15 +251,17 @@ class Undecodable(Exception):
 def decode(resource: dict[str, Any]) -> Readable:
     """The typed resource; ``resourceType`` is one of READABLE_TYPES.
 
-    Raises Undecodable with the element path, never with a value. A modifier extension changes the meaning
-    in a way that we do not know (FHIR R4 §2.4.1), so it makes the resource unreadable as well.
+    Raises Undecodable with the element path, never with a value. A modifier extension or implicit rules change
+    the meaning in a way that we do not know (FHIR R4 §2.4.1), so they make the resource unreadable as well.
     """
     try:
         typed = msgspec.convert(resource, READABLE_TYPES[resource["resourceType"]])
     except msgspec.ValidationError as problem:
         raise Undecodable(_path_of(str(problem))) from None
-    if typed.modifierExtension:
+    if typed.modifierExtension or any(part.modifierExtension for part in getattr(typed, "component", ())):
         raise Undecodable("modifierExtension is not understood")
+    if typed.implicitRules is not None:
+        raise Undecodable("implicitRules are not understood")
     return typed
 
 

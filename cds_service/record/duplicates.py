@@ -11,6 +11,8 @@ from cds_service.record.binding import Json
 from cds_service.record.decode import READABLE_TYPES
 from cds_service.record.times import Span, parse_span
 
+NO_ID = "~"
+
 
 def reference_of(resource: Mapping[str, Any]) -> str:
     """``Type/id``, or the bare type when the resource has no id by which to name it."""
@@ -20,37 +22,38 @@ def reference_of(resource: Mapping[str, Any]) -> str:
 
 
 def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
-    """Each readable resource once, sorted by type and id; the reference is None where two of one id differ."""
-    chosen: dict[tuple[str, str], tuple[bool, Json]] = {}
+    """Each readable resource once with the name by which to refer to it, sorted by type and id.
+
+    Of several with one id that differ each comes, and the name is None: nobody knows which is true. A resource
+    without an id is named by its type and a number.
+    """
+    chosen: dict[tuple[str, str], list[Json]] = {}
     for resource in resources:
         kind = str(resource.get("resourceType"))
-        if kind not in READABLE_TYPES:
-            continue
-        identity = resource.get("id")
-        key = (kind, identity if isinstance(identity, str) and identity else "~" + _canonical(resource))
-        known = chosen.get(key)
-        if known is None:
-            chosen[key] = (True, resource)
-        elif known[1] != resource:
-            chosen[key] = _of_two(known, resource)
-    return [
-        (reference_of(resource) if agreed else None, resource)
-        for _, (agreed, resource) in sorted(chosen.items(), key=lambda item: item[0])
-    ]
+        if kind in READABLE_TYPES:
+            identity = resource.get("id")
+            key = (kind, identity if isinstance(identity, str) and identity else NO_ID + _canonical(resource))
+            known = chosen.setdefault(key, [])
+            if resource not in known:
+                known.append(resource)
+    found: list[tuple[str | None, Json]] = []
+    for number, ((kind, identity), several) in enumerate(sorted(chosen.items(), key=lambda item: item[0])):
+        standing = several if len(several) == 1 else _standing(several)
+        if len(standing) > 1:
+            found += [(None, resource) for resource in sorted(standing, key=_canonical)]
+        else:
+            found.append((f"{kind}#{number}" if identity.startswith(NO_ID) else f"{kind}/{identity}", standing[0]))
+    return found
 
 
-def _of_two(known: tuple[bool, Json], other: Json) -> tuple[bool, Json]:
-    """Of two resources of one id that differ: the later version, or the one not entered in error."""
-    if not known[0]:
-        return known
-    first, second = _last_updated(known[1]), _last_updated(other)
-    if first is not None and second is not None and (first.hi < second.lo or second.hi < first.lo):
-        return (True, other) if first.hi < second.lo else known
-    one, another = sorted((known[1], other), key=_canonical)
-    for mistaken, standing in ((one, another), (another, one)):
-        if mistaken.get("status") == "entered-in-error":
-            return (True, standing)
-    return (False, one)
+def _standing(several: list[Json]) -> list[Json]:
+    """Of versions that differ: the latest when all say when they were written, without those in error."""
+    times = [_last_updated(resource) for resource in several]
+    dated = [(time, resource) for time, resource in zip(times, several, strict=True) if time is not None]
+    if len(dated) == len(several):
+        latest = max(time.lo for time, _ in dated)
+        return [resource for time, resource in dated if time.hi >= latest]
+    return [resource for resource in several if resource.get("status") != "entered-in-error"] or several[:1]
 
 
 def _last_updated(resource: Mapping[str, Any]) -> Span | None:

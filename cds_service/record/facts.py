@@ -76,7 +76,7 @@ class Finding(Struct, frozen=True, kw_only=True, eq=False):
 
     concept: str
     presence: Presence
-    confirmed: bool
+    confirmed: Truth
     span: Span | None
     start: Span | None
     ongoing: bool

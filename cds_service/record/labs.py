@@ -43,9 +43,7 @@ class LabAnswer(NamedTuple):
     limit: str = ""
 
 
-def results_of(
-    observation: Observation, reference: str, when: When, spoiled: bool, reading: Reading
-) -> list[LabResult]:
+def results_of(observation: Observation, reference: str, when: When, spoiled: str, reading: Reading) -> list[LabResult]:
     """The measurements that an Observation holds, in its own value and in its components."""
     found = _results(observation, "", reference, when, spoiled, reading)
     for index, component in enumerate(observation.component):
@@ -58,7 +56,7 @@ def _results(
     path: str,
     reference: str,
     when: When,
-    spoiled: bool,
+    spoiled: str,
     reading: Reading,
 ) -> list[LabResult]:
     found = []
@@ -72,9 +70,11 @@ def _results(
         if when.span is None:
             problem = "it has no date that can be read"
         elif spoiled and analyte.spoiled_by_hemolysis:
-            problem = "the specimen is noted as hemolyzed"
+            problem = spoiled
         elif interval is None or code is None:
             problem = "it has no number in a unit that can be converted"
+        elif interval.hi < 0:
+            problem = "its number cannot be a measurement"
         else:
             scale, factor = analyte.units[code]
             value = scaled(interval, factor)
@@ -84,7 +84,7 @@ def _results(
             LabResult(
                 analyte=concept.name,
                 span=when.span,
-                flags=frozenset() if problem.startswith("the specimen") else _flags(part.interpretation, reading),
+                flags=frozenset() if problem and problem == spoiled else _flags(part.interpretation, reading),
                 scale=scale,
                 value=value,
                 ranges=_ranges(part, code, analyte) if value is not None else (),
@@ -132,7 +132,7 @@ def _ranges(
 
 def judge(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict | None:
     """What a result shows; None when it cannot be evaluated."""
-    if result.span is None or result.problem.startswith("the specimen"):
+    if result.span is None:
         return None
     if result.flags:
         return _judge_flags(result.flags)
@@ -204,8 +204,8 @@ def answer(results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, 
 
     FALSE with no evidence when nothing was measured; UNKNOWN when something was and cannot be evaluated.
     """
-    unusable: list[LabResult] = []
     for concept in analyte.concepts:
+        unusable: list[LabResult] = []
         usable: list[tuple[LabResult, Verdict]] = []
         for result in results:
             if result.analyte != concept:
@@ -220,8 +220,8 @@ def answer(results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, 
                 usable.append((result, verdict))
         if usable:
             return _newest(usable, analyte)
-    if unusable:
-        return _unknown(unusable)
+        if unusable:
+            return _unknown(unusable)
     return LabAnswer(FALSE, FALSE, FALSE)
 
 

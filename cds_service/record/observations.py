@@ -76,7 +76,7 @@ def findings_of(
         Finding(
             concept=statement.concept.name,
             presence=Presence.UNKNOWN if undated else statement.presence,
-            confirmed=True,
+            confirmed=TRUE,
             span=when.span,
             start=when.start,
             ongoing=when.ongoing,
@@ -90,6 +90,8 @@ def findings_of(
 
 
 def _statements(observation: Observation, reading: Reading) -> list[Statement]:
+    if reading.vocabulary.is_history(observation.code):
+        return []
     found = _stated(observation, "code", "value[x]", reading)
     for index, component in enumerate(observation.component):
         if not is_qualifier(component.code, reading):
@@ -99,6 +101,8 @@ def _statements(observation: Observation, reading: Reading) -> list[Statement]:
 
 
 def _stated(part: Observation | ObservationComponent, code_at: str, value_at: str, reading: Reading) -> list[Statement]:
+    if reading.vocabulary.is_history(part.code):
+        return []
     named = finding_concepts(part.code, reading)
     valued = finding_concepts(part.valueCodeableConcept, reading)
     stated = [Statement(concept, Presence.PRESENT, value_at) for concept in valued]

@@ -138,7 +138,7 @@ class PatientRecord:
             present=tuple(present),
             unknown=tuple(unknown),
             denied=tuple(f for f in found if f.presence is Presence.ABSENT),
-            course=course_of(present, lasts, first_seen(written), self.reading),
+            course=course_of(present, lasts, first_seen(written), self.as_of, self.reading),
         )
 
     def _tell_clusters(self) -> None:

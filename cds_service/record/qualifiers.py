@@ -176,10 +176,9 @@ def is_qualifier(code: CodeableConcept, reading: Reading) -> bool:
 
 
 def _duration_of(period: Period) -> tuple[float, float] | None:
-    """Shortest and longest duration in seconds of a closed period with clock times, under a day."""
+    """Shortest and longest duration in seconds of a closed period that may be under a day; else None."""
     start, end = parse_span(period.start), parse_span(period.end)
-    if start is None or end is None:
+    if start is None or end is None or end.hi < start.lo:
         return None
-    if max(start.hi - start.lo, end.hi - end.lo) >= 60 * SECOND or not 0 <= end.lo - start.lo < DAY:
-        return None
-    return max(0, end.lo - start.hi) / SECOND, (end.hi - start.lo) / SECOND
+    shortest, longest = max(0, end.lo - start.hi), end.hi - start.lo
+    return (shortest / SECOND, longest / SECOND) if shortest < DAY else None

@@ -12,23 +12,29 @@ from cds_service.record.decode import Observation, Specimen
 from cds_service.record.reading import Reading
 
 _HEMOLYZED = re.compile(r"ha?emoly[sz](?:ed|is|ing)", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:no|not|non|without|nil)\b[\s-]*(?:\w+\s+){0,2}$", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:no|not|non|without|nil)\b[\s-]*(?:[^\W\d]+\s+){0,2}$", re.IGNORECASE)
+HEMOLYZED = "the specimen is noted as hemolyzed"
 _REACH = 60  # characters before the word in which a denial counts: keeps the search linear in the text
 
 
-def is_hemolyzed(observation: Observation, specimens: Mapping[str, Specimen], reading: Reading) -> bool:
-    """Whether a note of the Observation, or the note or condition of its Specimen, says so."""
+def spoiled_by(observation: Observation, specimens: Mapping[str, Specimen], answered: bool, reading: Reading) -> str:
+    """What a note of the Observation, or the note or condition of its Specimen, says against it; else "".
+
+    A Specimen that is referred to and was not sent, because the query was not answered, may say anything.
+    """
     texts = [note.text for note in observation.note]
     written = observation.specimen.reference if observation.specimen is not None else None
     specimen = None
     if written is not None:
         specimen = _contained(observation, written[1:]) if written.startswith("#") else _sent(written, specimens)
+        if specimen is None and not answered:
+            return "its specimen was not sent, which may be noted as hemolyzed"
     if specimen is not None:
         texts += [note.text for note in specimen.note]
         texts += [condition.text for condition in specimen.condition]
         if any(has_code(condition, reading.hemolyzed_codes) for condition in specimen.condition):
-            return True
-    return any(says_hemolyzed(text) for text in texts if text)
+            return HEMOLYZED
+    return HEMOLYZED if any(says_hemolyzed(text) for text in texts if text) else ""
 
 
 def says_hemolyzed(text: str) -> bool:

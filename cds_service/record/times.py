@@ -93,12 +93,14 @@ def _clock_time(
 def parse_as_of(text: str) -> int | None:
     """The moment a question is about: an instant is itself, a date is the end of that day in UTC.
 
-    None when the text is neither (a year or a month is no moment).
+    None when the text is neither: a year is no moment, a clock time without seconds or zone no instant.
     """
     span = parse_span(text)
     if span is None or len(text) < 10:
         return None
-    return span.hi if len(text) == 10 else span.lo
+    if len(text) == 10:
+        return span.hi
+    return span.lo if span.lo == span.hi else None
 
 
 def moment(when: datetime) -> int:
@@ -147,6 +149,8 @@ def add_months(day: int, months: int) -> int:
     """The UTC day number of the first day on which ``months`` calendar months are completed."""
     start = date.fromordinal(day + EPOCH_ORDINAL)
     year, month = divmod(start.year * 12 + start.month - 1 + months, 12)
+    if year >= date.max.year:
+        return date.max.toordinal() - EPOCH_ORDINAL
     first = date(year, month + 1, 1).toordinal() - EPOCH_ORDINAL
     last = first + (date(year + (month == 11), (month + 1) % 12 + 1, 1) - date(year, month + 1, 1)).days
     return min(first + start.day - 1, last)

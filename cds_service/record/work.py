@@ -20,7 +20,7 @@ from cds_service.record.decode import (
     ServiceRequest,
     codeable,
 )
-from cds_service.record.facts import Evidence, Medication, Work
+from cds_service.record.facts import Evidence, LabResult, Medication, Work
 from cds_service.record.observations import COUNTED, When, when_of
 from cds_service.record.reading import Reading
 from cds_service.record.times import is_older_than
@@ -44,10 +44,17 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
         case DiagnosticReport(status=status) if status in COUNTED:
             when = when_of(resource.effectiveDateTime, resource.effectivePeriod)
             return _work([resource.code], reference, when, False, as_of, reading)
-        case Observation(status=status) if status in COUNTED and _has_result(resource):
+        case Observation(status=status) if status in COUNTED:
             when = when_of(resource.effectiveDateTime, resource.effectivePeriod, resource.effectiveInstant)
-            codes = [resource.code, *(c.code for c in resource.component)]
-            return _work(codes, reference, when, False, as_of, reading)
+            parts = [part for part in (resource, *resource.component) if part.has_value]
+            codes = [part.code for part in parts]
+            if resource.hasMember or (parts and resource not in parts):
+                codes.append(resource.code)
+            return [
+                work
+                for work in _work(codes, reference, when, False, as_of, reading)
+                if work.concept not in reading.analyte_of
+            ]
         case ImagingStudy(status="available"):
             return _work(resource.procedureCode, reference, when_of(resource.started, None), False, as_of, reading)
         case ServiceRequest():
@@ -59,8 +66,14 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
     return []
 
 
-def _has_result(observation: Observation) -> bool:
-    return observation.dataAbsentReason is None or bool(observation.component)
+def work_of_results(results: Iterable[LabResult]) -> list[Work]:
+    """A result that can be used is a measurement done; one without a readable value is none."""
+    return [
+        Work(concept=result.analyte, ordered=False, span=result.span,
+             evidence=result.evidence._replace(value="done", unit=""))
+        for result in results
+        if not result.problem or (result.flags and result.span is not None)
+    ]  # fmt: skip
 
 
 def _requested(request: ServiceRequest, reference: str, as_of: int, reading: Reading) -> list[Work]:

@@ -66,4 +66,4 @@ def number_test(name: str, bound: Bound) -> Test:
 
 def confirmed_test(finding: Finding, state: FindingState) -> Truth:
     """Whether the diagnosis is confirmed, not only suspected."""
-    return TRUE if finding.confirmed else FALSE
+    return finding.confirmed

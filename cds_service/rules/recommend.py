@@ -24,13 +24,14 @@ class Recommendation(NamedTuple):
 def recommend(evaluations: Iterable[Evaluation]) -> list[Recommendation]:
     """Every workup that a rule asks for and that is not taken care of, once.
 
-    Reassurance is given only when nothing else is suggested and no rule failed: it rests on what the others
-    do not say.
+    Reassurance is given only when nothing else is suggested, and no rule that might suggest something failed or
+    waits for data: it rests on what the others do not say.
     """
     merged: dict[str, Recommendation] = {}
-    failed = False
+    in_doubt = False
     for evaluation in evaluations:
-        failed = failed or evaluation.outcome is Outcome.INTERNAL_ERROR
+        if evaluation.outcome in (Outcome.INTERNAL_ERROR, Outcome.DATA_REQUIRED):
+            in_doubt = in_doubt or any(item.workup != REASSURANCE for item in evaluation.rule.recommend)
         for item in evaluation.suggested:
             if item.taken_care_of.truth is TRUE:
                 continue
@@ -44,6 +45,6 @@ def recommend(evaluations: Iterable[Evaluation]) -> list[Recommendation]:
             missing = tuple(dict.fromkeys(known.not_known + item.taken_care_of.missing))
             merged[item.workup.id] = Recommendation(item.workup, max(known.urgency, item.urgency), asked_by, missing)
     others = [item for item in merged.values() if item.workup.family != REASSURANCE]
-    if others or failed:
+    if others or in_doubt:
         return others
     return list(merged.values())
