@@ -158,11 +158,6 @@ def test_no_module_over_300_lines(name: str) -> None:
     assert len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) <= 300
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "tests").glob("*.py")), ids=lambda path: path.name)
-def test_no_test_file_over_300_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_module_and_public_function_says_what_it_is_for(name: str) -> None:
     if name.endswith("__init__.py"):

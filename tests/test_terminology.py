@@ -48,10 +48,12 @@ QUALIFIERS = {
 
 FAMILIES = {"emergency", "eeg", "bloodtests", "imaging", "furthertests", "referrals", "reassurance"}
 WORKUPS = set(
-    """eeg mri_brain us_head mri_spine ct_head glucose calcium magnesium electrolytes lumbar_puncture ncs emg
-    genetic_test metabolic_screen lead_level referral_peds_neuro referral_pt referral_ot referral_early_intervention
-    emergency_evaluation pediatric_review neuro_exam medication_review developmental_monitoring correct_metabolic
-    reassurance""".split()
+    """
+    eeg mri_brain us_head mri_spine ct_head glucose calcium magnesium electrolytes lumbar_puncture ncs
+    emg genetic_test metabolic_screen lead_level referral_peds_neuro referral_pt referral_ot
+    referral_early_intervention emergency_evaluation pediatric_review neuro_exam medication_review
+    developmental_monitoring correct_metabolic reassurance
+    """.split()
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import uuid
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,9 +16,11 @@ from infants import BASIS, Json, coded, condition, lab, medicine, observation, o
 from msgspec import Struct
 
 from cds_service.errors import RequestError
+from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.hooks.respond import EVALUATION
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+URL = f"/cds-services/{SERVICE_ID}"
 REFUSED = ("wrong-patient", "patient-alone")
 SAMPLES = sorted(p.stem for p in FIXTURES.glob("*.json") if p.stem not in ("expected", *REFUSED))
 LIBRARY = infants.library()
@@ -248,3 +251,38 @@ def charts(draw: Any, exact: bool = False, fewest_labs: int = 0) -> Chart:
     as_of = draw(st.sampled_from([day(0), day(0), f"{day(0)}T12:00:00Z"]))
     unsent = draw(st.sampled_from([*[()] * 6, ("conditions",), ("specimens", "procedures"), ("medicationRequests",)]))
     return Chart(day(draw(AGES)), found, as_of, unsent)
+
+
+def post(client: Any, body: Any, **how: Any) -> Any:
+    """The answer to a call of the service; bytes are sent as they are."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return client.post(URL, data=content, **{"content_type": "application/json", **how})
+
+
+def refused(answer: Any, status: int, code: str) -> Json:
+    """The answer is an OperationOutcome of this status and code that names the request."""
+    body: Json = answer.get_json(force=True)
+    found = answer.status_code, body["issue"][0]["details"]["coding"][0]["code"], body["resourceType"]
+    assert found == (status, code, "OperationOutcome"), found
+    assert answer.content_type == "application/fhir+json; charset=utf-8"
+    assert answer.headers["X-Request-Id"] in body["issue"][0]["diagnostics"]
+    return body
+
+
+def infant_of(number: int) -> tuple[str, str, Json]:
+    """A request of an infant of its own: ids, age and workups tell whose answer it is."""
+    me, birth, age = (("one", "2026-07-20", "4 months"), ("two", "2026-02-20", "9 months"))[number % 2]
+    facts = [observation("ankle_clonus", "2026-11-20", ("laterality", "bilateral"))] * (number % 2 == 0)
+    facts += [observation("dystonia", "2026-11-20")] * (number % 2)
+    facts = [fact | {"id": f"{me}-{number}", "subject": {"reference": f"Patient/{me}"}} for fact in facts]
+    body = infants.request(*facts, birth=birth, patient={"id": me}, hookInstance=str(uuid.UUID(int=number)))
+    body["context"]["patientId"] = me
+    return me, age, body
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5) | st.sampled_from(["Patient/x", "2026-11-22", "0000-00-00", "9999-12-31T23:59:60Z"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["code", "x"]), inner),
+    max_leaves=4,
+)  # fmt: skip

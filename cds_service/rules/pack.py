@@ -125,9 +125,20 @@ def validators(root: Traversable | Path) -> dict[str, Any]:
 def schema_mistakes(source: Source, validator: Any) -> list[Mistake]:
     """Every place where the file is not as its schema says."""
     return [
-        source.mistake(tuple(problem.absolute_path), _readable(problem))
+        source.mistake(_place(problem), _readable(problem))
         for problem in sorted(validator.iter_errors(source.data), key=lambda p: list(map(str, p.absolute_path)))
     ]
+
+
+def _place(problem: jsonschema.ValidationError) -> tuple[str | int, ...]:
+    """The path of what is wrong: of the key that has no place, when that is it."""
+    path = tuple(problem.absolute_path)
+    if problem.validator == "additionalProperties" and isinstance(problem.instance, dict):
+        schema = problem.schema
+        known = schema.get("properties", {}) if isinstance(schema, dict) else {}
+        extra = [key for key in problem.instance if key not in known]
+        return (*path, *extra[:1])
+    return path
 
 
 def _readable(problem: jsonschema.ValidationError) -> str:

@@ -131,7 +131,7 @@ def _analytes(source: Source, vocabulary: Vocabulary, mistakes: list[Mistake]) -
                 for other in found[:place]:
                     if _overlap(band, other):
                         mistakes.append(
-                            source.mistake((name,), f"{other.id} and {band.id} overlap: give each its ages")
+                            source.mistake((name, "limits", _spot(data, band)), f"it overlaps with {other.id}")
                         )
         analytes[name] = Analyte(
             name=name,
@@ -146,6 +146,10 @@ def _analytes(source: Source, vocabulary: Vocabulary, mistakes: list[Mistake]) -
             spoiled_by_hemolysis=data.get("spoiled_by_hemolysis", False),
         )
     return analytes
+
+
+def _spot(data: Mapping[str, Any], band: Band) -> int:
+    return next(place for place, limit in enumerate(data["limits"]) if limit["id"] == band.id)
 
 
 def _overlap(one: Band, other: Band) -> bool:
