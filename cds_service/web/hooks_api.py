@@ -40,8 +40,7 @@ def hooks_blueprint(
 
     @api.post("/cds-services/<service_id>")
     def call(service_id: str) -> Response:
-        if service_id != SERVICE_ID:
-            raise UnknownService("service.unknown", "No service has this id; see /cds-services for those that exist.")
+        _require_known(service_id)
         started = time.perf_counter()
         hook_request = parse_request(read_body())
         as_of = moment_of(hook_request, settings, now)
@@ -54,11 +53,17 @@ def hooks_blueprint(
         log.record(decision_of(hook_request, response, library, request_id(), now()))
         return json_answer(response.body)
 
-    @api.get("/cds-services/<service_id>")
-    def call_by_get(service_id: str) -> Response:
+    @api.route("/cds-services/<service_id>", methods=["GET", "PUT", "PATCH", "DELETE"])
+    def other_methods(service_id: str) -> Response:
+        _require_known(service_id)
         raise MethodNotAllowed("method", "Call this service by POST.")
 
     return api
+
+
+def _require_known(service_id: str) -> None:
+    if service_id != SERVICE_ID:
+        raise UnknownService("service.unknown", "No service has this id; see /cds-services for those that exist.")
 
 
 def read_body() -> bytes:
