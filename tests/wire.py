@@ -238,16 +238,18 @@ AGES = st.one_of(st.integers(0, 50), st.integers(0, 400), st.integers(30, 700), 
 
 
 @st.composite
-def charts(draw: Any, exact: bool = False, fewest_labs: int = 0) -> Chart:
-    """A chart. ``exact``: every time is a whole day or an instant, so that days can be moved."""
+def charts(draw: Any, exact: bool = False, fewest_labs: int = 0, nameless: bool = False) -> Chart:
+    """A chart. ``exact``: every time is a whole day or an instant, so that days can be moved. ``nameless``: some
+    resources have no id; the service numbers these by their content, so they stay out where content is rewritten."""
     found = [
         *draw(st.lists(findings(exact), min_size=1, max_size=4)),
         *draw(st.lists(labs(exact), min_size=fewest_labs, max_size=3)),
         *draw(st.lists(others(exact), max_size=3)),
     ]
     for number, item in enumerate(found):
-        item.pop("id")
-        item |= {"id": f"r{number}"} if draw(st.integers(0, 9)) else {}
+        item["id"] = f"r{number}"
+        if nameless and not draw(st.integers(0, 5)):
+            del item["id"]
     as_of = draw(st.sampled_from([day(0), day(0), f"{day(0)}T12:00:00Z"]))
     unsent = draw(st.sampled_from([*[()] * 6, ("conditions",), ("specimens", "procedures"), ("medicationRequests",)]))
     return Chart(day(draw(AGES)), found, as_of, unsent)

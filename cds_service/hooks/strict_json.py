@@ -42,7 +42,7 @@ def load(body: bytes) -> Any:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as problem:
-        if "recursion" in str(problem).lower():
+        if "depth limit" in str(problem):
             raise _too_deep() from None
         raise MalformedJson("json.syntax", "The body is not valid JSON in UTF-8.") from None
     wrapped = value

@@ -65,8 +65,8 @@ class _Chart:
         decoded = self._decode_all(bound)
         birth, birth_evidence, deceased = self._patient(decoded)
         self._remember_referred(bound, decoded)
-        for reference, resource in decoded:
-            self._take(reference, resource, birth)
+        for origin, (reference, resource) in enumerate(decoded):
+            self._take(reference, origin, resource, birth)
         facts = Facts(
             birth=self._birth(birth),
             birth_evidence=birth_evidence,
@@ -158,12 +158,12 @@ class _Chart:
         gestation = choose(self._gestations, "Observation" in self._answered, self._reading)
         return Birth(span, gestation, self._reading.term_days, self._reading.preterm_below_days)
 
-    def _take(self, reference: str, resource: Readable, birth: Span | None) -> None:
+    def _take(self, reference: str, origin: int, resource: Readable, birth: Span | None) -> None:
         match resource:
             case Observation():
-                self._observation(reference, resource)
+                self._observation(reference, origin, resource)
             case Condition():
-                found, ignored = conditions.findings_of(resource, reference, birth, self._as_of, self._reading)
+                found, ignored = conditions.findings_of(resource, reference, origin, birth, self._as_of, self._reading)
                 self._keep(reference, found, ignored)
                 self._note_text(reference, "code", resource.code)
             case MedicationRequest() | MedicationStatement() | MedicationAdministration():
@@ -174,10 +174,10 @@ class _Chart:
                 pass
             case _:
                 if isinstance(resource, Procedure):
-                    self._birth_event(reference, resource)
+                    self._birth_event(reference, origin, resource)
                 self._add_work(work.work_of(resource, reference, self._as_of, self._reading))
 
-    def _observation(self, reference: str, observation: Observation) -> None:
+    def _observation(self, reference: str, origin: int, observation: Observation) -> None:
         counted = observations.counts(observation.status)
         if counted is FALSE:
             return
@@ -190,7 +190,7 @@ class _Chart:
         if counted is not TRUE:
             self._unreadable.append(Unreadable(reference, "its status is not one that FHIR R4 knows"))
             when = When(None, when.text)
-        found, ignored = observations.findings_of(observation, reference, when, self._reading)
+        found, ignored = observations.findings_of(observation, reference, origin, when, self._reading)
         self._keep(reference, found, ignored)
         spoiled = spoiled_by(observation, self._specimens, "Specimen" in self._answered, self._reading)
         results = results_of(observation, reference, when, spoiled, self._reading)
@@ -220,7 +220,7 @@ class _Chart:
         for item in found:
             self._work.setdefault(item.concept, []).append(item)
 
-    def _birth_event(self, reference: str, procedure: Procedure) -> None:
+    def _birth_event(self, reference: str, origin: int, procedure: Procedure) -> None:
         """A risk factor of birth written as a Procedure on the infant (ENCODING §2.9)."""
         if procedure.status not in ("completed", "in-progress"):
             return
@@ -232,6 +232,7 @@ class _Chart:
                 self._findings.setdefault(concept.name, []).append(
                     Finding(
                         concept=concept.name,
+                        origin=origin,
                         presence=Presence.PRESENT,
                         confirmed=TRUE,
                         span=when.span,

@@ -42,7 +42,7 @@ def verification(condition: Condition) -> Verification | None:
 
 
 def findings_of(
-    condition: Condition, reference: str, birth: Span | None, as_of: int, reading: Reading
+    condition: Condition, reference: str, origin: int, birth: Span | None, as_of: int, reading: Reading
 ) -> tuple[list[Finding], list[str]]:
     """The findings that a Condition states, with their qualifiers, and qualifier values nobody knows."""
     concepts = finding_concepts(condition.code, reading)
@@ -63,6 +63,7 @@ def findings_of(
     return [
         Finding(
             concept=concept.name,
+            origin=origin,
             presence=presence,
             confirmed=verified.confirmed,
             span=onset.span,

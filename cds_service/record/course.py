@@ -113,7 +113,7 @@ def clustered(findings: Iterable[Finding], rule: Cluster) -> Truth:
     """Whether enough of these current Observations start within so short a time."""
     starts = sorted(
         {
-            finding.evidence.reference: finding.start
+            finding.origin: finding.start
             for finding in findings
             if not finding.from_condition and finding.start is not None
         }.values()

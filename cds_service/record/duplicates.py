@@ -24,8 +24,7 @@ def reference_of(resource: Mapping[str, Any]) -> str:
 def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
     """Each readable resource once with the name by which to refer to it, sorted by type and id.
 
-    Of several with one id that differ each comes, and the name is None: nobody knows which is true. A resource
-    without an id is named by its type and a number.
+    Of several with one id that differ each comes, and the name is None: nobody knows which is true.
     """
     chosen: dict[tuple[str, str], list[Json]] = {}
     for resource in resources:
@@ -37,12 +36,12 @@ def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
             if resource not in known:
                 known.append(resource)
     found: list[tuple[str | None, Json]] = []
-    for number, ((kind, identity), several) in enumerate(sorted(chosen.items(), key=lambda item: item[0])):
+    for _, several in sorted(chosen.items(), key=lambda item: item[0]):
         standing = several if len(several) == 1 else _standing(several)
         if len(standing) > 1:
             found += [(None, resource) for resource in sorted(standing, key=_canonical)]
         else:
-            found.append((f"{kind}#{number}" if identity.startswith(NO_ID) else f"{kind}/{identity}", standing[0]))
+            found.append((reference_of(standing[0]), standing[0]))
     return found
 
 

@@ -70,11 +70,13 @@ NO_QUALIFIERS = Qualifiers()
 class Finding(Struct, frozen=True, kw_only=True, eq=False):
     """One resource's word on one finding.
 
-    ``span`` is when an Observation saw it, or a Condition's onset (None: not known). ``ongoing`` is true of an
-    active Condition or an open period: it counts as of ``as_of`` where the newest event is asked for.
+    ``origin`` numbers the resource, which need not have an id. ``span`` is when an Observation saw it, or a
+    Condition's onset (None: not known). ``ongoing`` is true of an active Condition or an open period: it counts as
+    of ``as_of`` where the newest event is asked for.
     """
 
     concept: str
+    origin: int
     presence: Presence
     confirmed: Truth
     span: Span | None

@@ -63,7 +63,7 @@ class Statement(NamedTuple):
 
 
 def findings_of(
-    observation: Observation, reference: str, when: When, reading: Reading
+    observation: Observation, reference: str, origin: int, when: When, reading: Reading
 ) -> tuple[list[Finding], list[str]]:
     """The findings that an Observation states, with their qualifiers, and qualifier values nobody knows."""
     statements = _statements(observation, reading)
@@ -75,6 +75,7 @@ def findings_of(
     return [
         Finding(
             concept=statement.concept.name,
+            origin=origin,
             presence=Presence.UNKNOWN if undated else statement.presence,
             confirmed=TRUE,
             span=when.span,

@@ -73,7 +73,7 @@ def _codes(resource: Mapping[str, Any]) -> list[CodeableConcept | None]:
 
 def _unknown_finding(name: str, reference: str, reason: str) -> Finding:
     return Finding(
-        concept=name, presence=Presence.UNKNOWN, confirmed=UNKNOWN, span=None, start=None, ongoing=False,
+        concept=name, origin=-1, presence=Presence.UNKNOWN, confirmed=UNKNOWN, span=None, start=None, ongoing=False,
         from_condition=False, qualifiers=ANYTHING, evidence=Evidence(reference, "code", name), problem=reason,
     )  # fmt: skip
 

@@ -104,22 +104,28 @@ def only_asleep(concepts: tuple[str, ...], implied_by: tuple[str, ...]) -> Ask:
     asleep = coded_test("state", frozenset({"asleep"}))
     awake = coded_test("state", frozenset({"awake"}))
 
-    def state_of(fact: Finding, state: FindingState) -> Truth:
+    def in_sleep(fact: Finding, state: FindingState) -> Truth:
         said = TRUE if fact.concept in implied_by else asleep(fact, state)
         return min(said, NEGATION[awake(fact, state)])
+
+    return every((*concepts, *implied_by), in_sleep)
+
+
+def every(concepts: tuple[str, ...], test: Test) -> Ask:
+    """Whether one of these findings is present and all that are present pass the test."""
 
     def ask(record: PatientRecord) -> Answer:
         facts: list[Finding] = []
         answers: list[Truth] = []
         doubtful: list[Truth] = []
         missing: list[str] = []
-        for name in (*concepts, *implied_by):
+        for name in concepts:
             state = record.finding(name)
             for fact in state.present:
                 facts.append(fact)
-                answers.append(state_of(fact, state))
+                answers.append(test(fact, state))
             for fact in state.unknown:
-                doubtful.append(max(UNKNOWN, state_of(fact, state)))
+                doubtful.append(max(UNKNOWN, test(fact, state)))
                 missing.append(_why(fact))
         unanswered = record.unanswered(FINDING_SOURCES)
         if FALSE in answers or not (answers or missing or unanswered):

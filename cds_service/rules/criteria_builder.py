@@ -15,7 +15,7 @@ from cds_service.rules.reading_builder import age
 from cds_service.rules.sentences import SentenceError, names_in, needs_of, parse_sentence
 from cds_service.rules.yaml_source import Path, Source
 
-FINDING_KEYS = ("finding", "diagnosis", "only_asleep", "implied_by", "first_seen")
+FINDING_KEYS = ("every", "finding", "diagnosis", "only_asleep", "implied_by", "first_seen")
 NUMBERS = ("beats", "event_count", "duration")
 
 
@@ -99,6 +99,9 @@ class CriteriaBuilder:
                     self._concepts(named, source, (*path, "only_asleep")),
                     self._concepts(implied, source, (*path, "implied_by")),
                 )
+            case {"every": named}:
+                (test,) = self._tests(definition, source, path)
+                return criteria.every(self._concepts(named, source, (*path, "every")), test)
             case {"age": bound} | {"corrected_age": bound}:
                 comparison, limit = next(iter(bound.items()))
                 return criteria.age(Bound(comparison, 0), age(limit), "corrected_age" in definition)

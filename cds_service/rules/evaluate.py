@@ -130,6 +130,10 @@ class Evaluation:
         """The ids of the numeric limits of limits.yaml on which it rests."""
         return tuple(dict.fromkeys(limit for answer in self.grounds for limit in answer.limits))
 
+    def work_out(self) -> None:
+        """Ask all that a card will say now, so that a criterion that raises is caught where rules are."""
+        _ = self.evidence, self.recorded, self.not_known, self.limits
+
     @property
     def record(self) -> PatientRecord:
         """The record that was evaluated."""

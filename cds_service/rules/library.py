@@ -33,6 +33,7 @@ CRITERION_SOURCES = {
     "finding": BIRTH_EVENT_SOURCES,
     "diagnosis": FINDING_SOURCES,
     "only_asleep": FINDING_SOURCES,
+    "every": FINDING_SOURCES,
     "first_seen": FINDING_SOURCES,
     "corrected_age": LAB_SOURCES,
     "lab": (*LAB_SOURCES, "Specimen"),
@@ -71,7 +72,10 @@ class RuleLibrary:
         evaluations = []
         for rule in self.rules:
             try:
-                evaluations.append(evaluate(rule, asked, self.workups))
+                evaluation = evaluate(rule, asked, self.workups)
+                if evaluation.outcome is Outcome.RECOMMENDED:
+                    evaluation.work_out()
+                evaluations.append(evaluation)
             except Exception:  # the one place where a defect is contained; no text of it leaves this line
                 evaluations.append(Evaluation(rule, asked, Outcome.INTERNAL_ERROR, missing=("internal-error",)))
         return evaluations

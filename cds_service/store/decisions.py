@@ -26,7 +26,6 @@ from sqlalchemy import (
     event,
     insert,
 )
-from sqlalchemy.exc import SQLAlchemyError
 
 BATCH = 1000
 LINGER = 0.25  # seconds in which decisions gather, so that a busy service commits four times a second
@@ -151,7 +150,7 @@ class DecisionLog:
                     metadata.create_all(engine)
                 with engine.begin() as connection:
                     connection.execute(insert(decisions), rows)
-            except (SQLAlchemyError, OSError):
+            except Exception:  # whatever it is: the loss is counted, and the next batch is tried
                 self.dropped += len(rows)
                 engine = None
         if engine is not None:
