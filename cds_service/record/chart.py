@@ -165,7 +165,8 @@ class _Chart:
             case Condition():
                 found, ignored = conditions.findings_of(resource, reference, origin, birth, self._as_of, self._reading)
                 self._keep(reference, found, ignored)
-                self._note_text(reference, "code", resource.code)
+                if conditions.verification(resource) is not None:
+                    self._note_text(reference, "code", resource.code)
             case MedicationRequest() | MedicationStatement() | MedicationAdministration():
                 self._medications += work.medications_of(
                     resource, reference, self._as_of, self._reading, self._sent_medicines
@@ -260,11 +261,12 @@ class _Chart:
                 if observation.get("status") in COUNTED:
                     text = " ".join(map(str, _texts_of([observation])))
                     self._texts.append((reference_of(observation), "code", text))
-        return tuple(
+        found = (
             Uncoded(reference, element, word)
             for reference, element, text in self._texts
             if (word := next((word for word in words if word in text.casefold()), None))
         )
+        return tuple(dict.fromkeys(found))
 
 
 def _texts_of(observations: Iterable[Json]) -> list[Any]:

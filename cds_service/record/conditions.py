@@ -110,16 +110,16 @@ def _onset(condition: Condition, birth: Span | None) -> tuple[When, bool]:
     """When it began, and whether something is written that cannot be read."""
     if condition.onsetDateTime is not None:
         span = parse_span(condition.onsetDateTime)
-        return When(span, condition.onsetDateTime), span is None
+        return When(span, condition.onsetDateTime if span is not None else ""), span is None
     if condition.onsetPeriod is not None:
         when = when_of_period(condition.onsetPeriod)
         start = parse_span(condition.onsetPeriod.start)
-        return When(start, when.text), start is None
+        return When(start, when.text if start is not None else ""), start is None
     if condition.onsetAge is not None:
         span = _span_of_age(condition.onsetAge, birth)
         text = f"at {condition.onsetAge.value:g} {condition.onsetAge.code}" if span is not None else ""
         return When(span, text), span is None
-    return When(None, ""), condition.onsetString is not None or condition.onsetRange is not None
+    return When(None), condition.onsetString is not None or condition.onsetRange is not None
 
 
 def _span_of_age(age: Quantity, birth: Span | None) -> Span | None:

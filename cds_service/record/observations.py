@@ -18,23 +18,30 @@ FINDING_CATEGORIES = frozenset({"finding", "disorder", "risk-factor"})
 
 
 class When(NamedTuple):
-    """The time of an event. ``span`` None: undated, or not to be read. ``ongoing``: an open period."""
+    """The time of an event. ``span`` None: undated, or not to be read; then no text of it is kept.
+
+    ``ongoing``: an open period. ``written``: whether anything stands there, readable or not.
+    """
 
     span: Span | None
-    text: str
+    text: str = ""
     ongoing: bool = False
     start: Span | None = None
+    written: bool = False
 
 
 def when_of_period(period: Period) -> When:
     """From the first to the last moment that the period can cover; open at the end it is ongoing."""
     start, end = parse_span(period.start), parse_span(period.end)
-    text = f"{period.start or ''}/{period.end or ''}"
     if (period.start and start is None) or (period.end and end is None):
-        return When(None, text)
+        return When(None, written=True)
+    text = f"{period.start or ''}/{period.end or ''}"
     if start is None or end is None:
-        return When(start or end, text, end is None and start is not None, start)
-    return When(Span(start.lo, end.hi) if start.lo <= end.hi else None, text, False, start)
+        known = start or end
+        return When(known, text if known else "", end is None and start is not None, start, known is not None)
+    if start.lo > end.hi:
+        return When(None, written=True)
+    return When(Span(start.lo, end.hi), text, False, start, True)
 
 
 def when_of(date_time: str | None, period: Period | None, instant: str | None = None) -> When:
@@ -43,7 +50,7 @@ def when_of(date_time: str | None, period: Period | None, instant: str | None = 
         return when_of_period(period)
     text = date_time or instant
     span = parse_span(text)
-    return When(span, text or "", False, span)
+    return When(span, text if span is not None and text else "", False, span, text is not None)
 
 
 def counts(status: str) -> Truth:

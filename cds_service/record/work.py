@@ -60,7 +60,7 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
         case ServiceRequest():
             return _requested(resource, reference, as_of, reading)
         case Encounter(status=status) if status in HELD_ENCOUNTER or status == "planned":
-            when = when_of(None, resource.period) if resource.period is not None else When(None, "")
+            when = when_of(None, resource.period) if resource.period is not None else When(None)
             ordered = status == "planned"
             return _work([resource.serviceType], reference, when, ordered, as_of, reading)
     return []
@@ -87,7 +87,7 @@ def _requested(request: ServiceRequest, reference: str, as_of: int, reading: Rea
         return _work(codes, reference, authored, True, as_of, reading)
     if request.status == "completed":
         when = when_of(request.occurrenceDateTime, request.occurrencePeriod)
-        done = when if when.span is not None or when.text else authored
+        done = when if when.written else authored
         return _work(codes, reference, done, False, as_of, reading)
     return []
 
