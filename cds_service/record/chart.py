@@ -122,7 +122,7 @@ class _Chart:
 
     def _give_up(self, resource: Json, reason: str) -> None:
         """Report what cannot be used; what it could have said is unknown from here on."""
-        if resource.get("status") in ("entered-in-error", "cancelled"):
+        if salvage.is_void(resource):
             return
         reference = reference_of(resource)
         self._unreadable.append(Unreadable(reference, reason))

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from cds_service.record.ages import Gestation
+from cds_service.record.codes import plain_codes
 from cds_service.record.decode import CodeableConcept, codeable
 from cds_service.record.facts import Evidence, Finding, LabResult, Medication, Presence, Qualifiers
 from cds_service.record.observations import finding_concepts
@@ -26,6 +27,13 @@ class Lost(Struct, kw_only=True):
     labs: list[LabResult] = []
     medications: list[Medication] = []
     gestation: Gestation | None = None
+
+
+def is_void(resource: Mapping[str, Any]) -> bool:
+    """Whether an unreadable resource says of itself, legibly, that it was entered in error or cancelled."""
+    if resource.get("status") in ("entered-in-error", "cancelled"):
+        return True
+    return "entered-in-error" in plain_codes(codeable(resource.get("verificationStatus")))
 
 
 def what_is_lost(resource: Mapping[str, Any], reference: str, reason: str, reading: Reading) -> Lost:
