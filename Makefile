@@ -17,11 +17,11 @@ $(VENV)/.run: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make run PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@cd tests/units && npm install --silent --no-audit --no-fund
 	@touch $@
 
@@ -43,8 +43,9 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench_service.py
 
-lock: $(VENV)/.test
-	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --output-file requirements.lock setup.cfg
+lock: $(VENV)/.run
+	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-tools
+	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe --output-file requirements.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules

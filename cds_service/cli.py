@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -90,7 +91,7 @@ def _show(response: HookResponse) -> None:
     order = list(Outcome)
     for evaluation in sorted(response.evaluations, key=lambda e: order.index(e.outcome)):
         style = COLOURS[evaluation.outcome]
-        table.add_row(evaluation.rule.id, f"[{style}]{evaluation.outcome.value}[/]", _why(evaluation))
+        table.add_row(evaluation.rule.id, f"[{style}]{evaluation.outcome.value}[/]", escape(_why(evaluation)))
     out.print(table)
     cards = response.body["cards"]
     out.print(f"\n{len(cards)} card{'' if len(cards) == 1 else 's'}", style="bold")
@@ -103,7 +104,9 @@ def _why(evaluation: Evaluation) -> str:
     if evaluation.outcome is Outcome.INTERNAL_ERROR:
         return "the rule raised: a defect of this service"
     parts = []
-    for reason in evaluation.reasons:
+    reasons = {reason.name: reason for reason in evaluation.reasons}
+    silent = evaluation.outcome in (Outcome.NOT_APPLICABLE, Outcome.EXCLUDED)
+    for reason in [reasons[name] for name in evaluation.decided_by] if silent else reasons.values():
         shown = sorted(
             {item.reference + (f" {item.value} {item.unit}" if item.value else "") for item in reason.evidence}
         )

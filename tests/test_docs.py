@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import json
 import re
 from pathlib import Path
@@ -88,3 +89,14 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_decisions_are_short() -> None:
     for path in (DOCS / "decisions").glob("*.md"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 40, path.name
+
+
+def test_every_requirement_is_locked_with_a_hash() -> None:
+    """`pip install --require-hashes -r requirements.lock` installs what setup.cfg asks for."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    asked = re.findall(r"^([A-Za-z][\w.\-]*) ", config["options"]["install_requires"], re.MULTILINE)
+    blocks = re.split(r"\n(?=[a-z0-9])", read("requirements.lock"))
+    locked = {block.split("==")[0] for block in blocks if "--hash=sha256:" in block}
+    assert len(blocks) == len(locked)
+    assert {name.lower().replace(".", "-") for name in asked} <= {name.replace(".", "-") for name in locked}

@@ -101,4 +101,4 @@ def test_the_wheel_serves_a_card(installed: Path) -> None:
         assert "Urgent EEG to consider" in printed
     finally:
         server.terminate()
-        server.wait(15)
+        server.communicate(timeout=15)

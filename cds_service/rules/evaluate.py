@@ -92,6 +92,17 @@ class Evaluation:
         return tuple(reasons)
 
     @cached_property
+    def decided_by(self) -> tuple[str, ...]:
+        """The names on which the outcome hangs: for a silent rule, those that keep it silent."""
+        if self.outcome is Outcome.EXCLUDED and self.rule.unless is not None:
+            return tuple(dict.fromkeys(deciding(self.rule.unless, self._truth_of)))
+        names = deciding(self.rule.recommend_when, self._truth_of)
+        holds = truth(self.rule.recommend_when, self._truth_of)
+        if self._truth_of(self.rule.population) is not TRUE and holds is not FALSE:
+            names = [self.rule.population, *(names if holds is UNKNOWN else ())]
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
     def grounds(self) -> tuple[Answer, ...]:
         """The answers on which a rule that speaks rests: its true criteria, without those it negates."""
         return tuple(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 
 from flask import Blueprint, Response, abort, render_template
 
@@ -33,10 +33,7 @@ def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
         found = library.rule(rule_id)
         if found is None:
             abort(404)
-        criteria = {
-            name: json.dumps(criterion.definition, ensure_ascii=False, indent=1)
-            for name, criterion in found.criteria.items()
-        }
+        criteria = {name: definition_words(criterion.definition) for name, criterion in found.criteria.items()}
         return render_template(
             "rule.html",
             rule=found,
@@ -48,3 +45,16 @@ def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
         )
 
     return pages
+
+
+def definition_words(definition: Mapping[str, object]) -> list[str]:
+    """A criterion as its file says it, one line per key: ``finding: myoclonus, twitching``."""
+    return [f"{key.replace('_', ' ')}: {_value_words(value)}" for key, value in definition.items()]
+
+
+def _value_words(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key.replace('_', ' ')} {_value_words(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_value_words(item) for item in value)
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("_", " ")
