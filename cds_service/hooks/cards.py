@@ -10,6 +10,7 @@ from cds_service.hooks.orders import service_request
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.wording import (
     age_words,
+    evidence_day,
     finding_words,
     join_lists,
     lab_words,
@@ -156,7 +157,7 @@ class _Writer:
     def _add_labs(self, evidence: Sequence[Evidence], said: dict[tuple[str, ...], dict[str, None]]) -> None:
         for item in evidence:
             if item.judged:
-                said.setdefault(tuple(lab_words(item, self._library.reading)), {})[item.when[:10]] = None
+                said.setdefault(tuple(lab_words(item, self._library.reading)), {})[evidence_day(item)] = None
 
     def _detail(self, shown: Shown, phrases: list[Phrase]) -> str:
         facts = [phrase.text() for phrase in phrases]
@@ -253,7 +254,7 @@ def _taken_care_of(shown: Shown) -> list[str]:
         for item in evaluation.suggested
         if item.taken_care_of.truth is TRUE
     }
-    return [f"Already {by.value}: {label} ({by.when[:10] or 'undated'})." for label, by in known.items()]
+    return [f"Already {by.value}: {label} ({evidence_day(by) or 'undated'})." for label, by in known.items()]
 
 
 def _is_clinical(evidence: Evidence) -> bool:

@@ -11,7 +11,7 @@ from cds_service.record.course import Course
 from cds_service.record.facts import Evidence, Finding, Interval
 from cds_service.record.reading import Reading
 from cds_service.record.sources import SOURCES
-from cds_service.record.times import iso_day, months_after
+from cds_service.record.times import iso_day, months_after, parse_span
 from cds_service.record.truth import TRUE
 
 LONGEST = 120
@@ -88,6 +88,13 @@ def when_words(finding: Finding) -> str:
     if finding.evidence.when.endswith("/") or first == last:
         return iso_day(first)
     return day_words(finding.evidence.when, first)
+
+
+def evidence_day(evidence: Evidence) -> str:
+    """The UTC day of a result or of work done, whatever the zone it was written in; "" when there is none."""
+    written = evidence.when.split("/")[0] or evidence.when.strip("/")
+    span = parse_span(written)
+    return "" if span is None else day_words(written, span.days[0])
 
 
 def day_words(written: str, day: int) -> str:
