@@ -30,6 +30,8 @@ def read_request(name: str, content: bytes) -> HookRequest:
         return _of_resources(name, [(_line(name, number, line), None) for number, line in enumerate(lines, 1)])
     if isinstance(value, dict) and value.get("resourceType") == "Bundle":
         entries = value.get("entry", [])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InputError(f"{name}: the Bundle's entries are not objects")
         return _of_resources(name, [(entry.get("resource"), entry.get("fullUrl")) for entry in entries])
     if isinstance(value, dict) and "hook" in value:
         return parse_request(content)

@@ -141,6 +141,7 @@ def test_explain_reads_ndjson_and_bundles_like_the_hook() -> None:
         (("explain", "README.md"), "README.md:1: The body is not valid JSON"),
         (("explain", "fixtures/expected.json"), "it is no CDS Hooks request"),
         (("explain", "fixtures/wrong-patient.json"), "patient.mismatch"),
+        (("explain", "tests/units/package.json"), "it is no CDS Hooks request"),
         (("explain", "fixtures/one-infant.ndjson", "--as-of", "2026"), "give a date"),
         (("serve", "--host", "0.0.0.0"), "for this machine only"),
         (("serve", "--profile", "production"), "does not start in production"),
@@ -156,3 +157,13 @@ def test_a_refusal_is_one_sentence_without_a_traceback(arguments: tuple[str, ...
 def test_a_setting_that_cannot_be_read_is_named() -> None:
     refused = command("serve", CDS_PORT="eighty")
     assert (refused.returncode, "CDS_PORT: the value cannot be read" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("entry", ['"entry": 3', '"entry": [3]', '"entry": null', '"entry": [{}]'])
+def test_a_bundle_that_holds_no_patient_is_refused_in_words(tmp_path: Path, entry: str) -> None:
+    file = tmp_path / "bundle.json"
+    file.write_text(f'{{"resourceType": "Bundle", {entry}}}', encoding="utf-8")
+    refused = command("explain", str(file))
+    assert refused.returncode == 1
+    assert "bundle.json: " in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -13,7 +13,7 @@ from cds_service.record.times import parse_as_of
 HOOK = "patient-view"
 AS_OF = "example.infant-motor-cds.as-of"
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,256}", re.ASCII)  # FHIR says 64; vendors are seen to send longer ones
-_USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[A-Za-z0-9\-.]{1,256}", re.ASCII)
+_USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[\w\-.]{1,256}", re.ASCII)
 _URL = re.compile(r"https?://[^\s]+", re.ASCII)
 LONGEST_INSTANCE = 256
 
