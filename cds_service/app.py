@@ -37,7 +37,7 @@ def create_app(
     library = library if library is not None else load_library()
     clock = now if now is not None else lambda: datetime.now(UTC)
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
-    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY + 1, PROPAGATE_EXCEPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
     log = DecisionLog(settings.database_url, settings.decision_queue)
     health = Health(log)
     app.extensions["decision_log"] = log

@@ -81,7 +81,7 @@ class Front:
 
 def ignore_write(_: bytes) -> object:
     """PEP 3333's imperative ``write``, which Flask never calls."""
-    raise NotImplementedError("answers are returned, not written")
+    raise RuntimeError("answers are returned, not written")
 
 
 def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:

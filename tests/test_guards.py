@@ -1,0 +1,89 @@
+"""Guards that a mutation run found untold: each test fails when its guard is taken away."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from infants import condition, infant, lab, observation, outcome, report, workups
+from markdown_it import MarkdownIt
+
+from cds_service.hooks.wording import LONGEST, markdown_text
+from cds_service.record.truth import UNKNOWN
+from cds_service.web import logs
+
+TREMOR = observation("tremor")
+READER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+
+
+@pytest.mark.parametrize("element", [{"implicitRules": "urn:other"}, {"modifierExtension": [{"url": "urn:x"}]}])
+def test_a_seizure_whose_meaning_is_changed_is_unknown(element: dict[str, Any]) -> None:
+    answer = infant(TREMOR, observation("seizure", **element))
+    assert answer.record.finding("seizure").unknown
+    assert outcome(answer, "R10") == "data-required"
+    assert workups(answer) == {}
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "key"),
+    [
+        (observation("seizure", code="not an object"), "observations"),
+        (observation("tremor", component=[{"code": 7}]), "observations"),
+        (condition("seizure", code=[]), "conditions"),
+    ],
+)
+def test_a_resource_whose_code_cannot_be_read_may_be_any_finding(unreadable: dict[str, Any], key: str) -> None:
+    answer = infant(TREMOR, unreadable)
+    assert outcome(answer, "R10") == "data-required"
+    missing = {item["rule"]: item["missing"] for item in report(answer)["notEvaluated"]}
+    assert key in missing["seizure-first-workup"]
+    assert "reassurance" not in workups(answer)
+
+
+def test_a_negative_glucose_is_no_measurement() -> None:
+    answer = infant(TREMOR, lab("lab_glucose", -1, "mg/dL"))
+    assert answer.record.lab("glucose").low is UNKNOWN
+    assert workups(answer) == {}
+
+
+def test_a_finding_that_cannot_be_dated_may_be_the_newest() -> None:
+    """A low glucose of yesterday is near an undated tremor perhaps, near one of three weeks ago certainly not."""
+    old = observation("tremor", "2026-11-01")
+    assert outcome(infant(old, lab("lab_glucose", 30, "mg/dL")), "R29") == "not-applicable"
+    answer = infant(old, observation("tremor", None), lab("lab_glucose", 30, "mg/dL"))
+    assert outcome(answer, "R29") == "data-required"
+    assert "reassurance" not in workups(answer)
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=500, deadline=None, derandomize=True)
+def test_text_of_a_record_stays_text_in_markdown(text: str) -> None:
+    written = markdown_text(text)
+    assert "\n" not in written
+    tokens = READER.parse(f"Not known: {written}.")
+    assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+    assert {child.type for child in tokens[1].children or ()} <= {"text", "text_special"}
+    assert len(written) <= LONGEST * 5
+
+
+@pytest.mark.parametrize(
+    "text", ["*bold*", "[x](javascript:1)", "<b>", "# STOP", "`code`", "~~no~~", "\u202egnp", "a\nb"]
+)
+def test_markup_in_a_record_is_shown_not_obeyed(text: str) -> None:
+    inline = READER.parse(f"x {markdown_text(text)}")[1]
+    shown = "".join(child.content for child in inline.children or ())
+    assert shown == "x " + " ".join(text.replace("\u202e", " ").split())
+
+
+def test_a_log_line_keeps_only_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(logs, "logger", structlog.wrap_logger(
+        structlog.PrintLogger(written), processors=[logs.only_allowed, structlog.processors.JSONRenderer()],
+    ))  # fmt: skip
+    logs.logger.info("answered", status=200, patient="p1", body={"name": "Sample"})
+    assert json.loads(written.getvalue()) == {"event": "answered", "status": 200}
