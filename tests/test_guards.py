@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infants import condition, infant, lab, observation, outcome, report, workups
+from infants import codeable, condition, infant, lab, observation, outcome, report, workups
 from markdown_it import MarkdownIt
 
+from cds_service.app import create_app
 from cds_service.hooks.wording import LONGEST, markdown_text
 from cds_service.record.truth import UNKNOWN
+from cds_service.settings import Profile, Settings
 from cds_service.web import logs
 
 TREMOR = observation("tremor")
@@ -78,6 +81,22 @@ def test_markup_in_a_record_is_shown_not_obeyed(text: str) -> None:
     inline = READER.parse(f"x {markdown_text(text)}")[1]
     shown = "".join(child.content for child in inline.children or ())
     assert shown == "x " + " ".join(text.replace("\u202e", " ").split())
+
+
+def test_findings_under_a_history_code_are_history() -> None:
+    part = {"code": codeable("seizure")}
+    history = {"coding": [{"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "Z86.69"}]}
+    answer = infant(TREMOR, observation(history, component=[part]))
+    assert not answer.record.written & {"seizure"}
+    assert workups(answer) == {"reassurance": "info"}
+
+
+def test_production_takes_no_as_of_date(tmp_path: Path) -> None:
+    production = Settings(profile=Profile.PRODUCTION, database_url=f"sqlite:///{tmp_path}/x.sqlite3")
+    client = create_app(production).test_client()
+    sample = (Path(__file__).parents[1] / "fixtures" / "jittery-newborn.json").read_bytes()
+    answer = client.post("/cds-services/infant-motor-workup", data=sample, content_type="application/json")
+    assert (answer.status_code, answer.json["issue"][0]["details"]["coding"][0]["code"]) == (400, "request.as-of")
 
 
 def test_a_log_line_keeps_only_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_outbound_says_when_nobody_answers() -> None:
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cds_service.cli", *arguments],
-        cwd=ROOT, env={**os.environ, "COLUMNS": "160", **environment}, capture_output=True, text=True,
+        cwd=ROOT, env={**os.environ, "COLUMNS": "160", **environment}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 

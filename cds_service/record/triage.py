@@ -27,7 +27,7 @@ def triage(observations: Sequence[Json], vocabulary: Vocabulary) -> Triage:
     others: list[Json] = []
     codes = vocabulary.codes
     for observation in observations:
-        if "component" in observation or "valueCodeableConcept" in observation or "modifierExtension" in observation:
+        if "component" in observation or "valueCodeableConcept" in observation:
             relevant.append(observation)
             continue
         try:
