@@ -25,7 +25,7 @@ from cds_service.app import worker_app
 from cds_service.web.front import Front
 
 PATH = "/cds-services/infant-motor-workup"
-SIZES = {6: 1500, 100: 800, 500: 250, 1000: 120, 2000: 60}
+SIZES = {6: 1500, 100: 1600, 500: 250, 1000: 120, 2000: 60}
 ROUNDS = 3
 # What most charts are (nothing to say), and what few are (two urgent cards, each with text, reasons and order).
 CHARTS = {"silent": "nothing-to-say", "urgent": "clustered-awake-jerks"}

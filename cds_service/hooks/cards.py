@@ -46,6 +46,8 @@ def cards_of(
     library: RuleLibrary, public_url: str,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The cards, most urgent first; within an urgency in the order of the families."""
+    if not recommendations:
+        return []
     shown = []
     for family in library.families:
         items = sorted(

@@ -75,6 +75,8 @@ def _read_bundle(bundle: Mapping[str, Any], kind: str, place: str) -> tuple[KeyS
     entries = bundle.get("entry", [])
     if not isinstance(entries, list):
         return KeyState.MALFORMED, []
+    if not entries and not _has_next(bundle) and not _claims_more(bundle, 0):
+        return KeyState.EMPTY, []
     try:
         resources = [entry["resource"] for entry in entries]
         plain = {resource["resourceType"] for resource in resources} == {kind}
