@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cds_service.errors import SettingsError
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     workers: int = 1
     public_url: str | None = None
     database_url: str = "sqlite:///cds-service.sqlite3"
-    decision_queue: int = 10_000
+    decision_queue: int = Field(default=10_000, ge=1)
 
     @property
     def base_url(self) -> str:

@@ -63,6 +63,16 @@ def test_a_finding_that_cannot_be_dated_may_be_the_newest() -> None:
     assert "reassurance" not in workups(answer)
 
 
+def test_a_doubtful_newest_finding_is_doubtful_in_any_century() -> None:
+    answer = infant(
+        observation("tremor", None),
+        lab("lab_glucose", 30, "mg/dL", "1960-06-01"),
+        birth="1960-03-01",
+        as_of="1960-06-02",
+    )
+    assert outcome(answer, "R29") == "data-required"
+
+
 @given(st.text(max_size=200))
 @settings(max_examples=500, deadline=None, derandomize=True)
 def test_text_of_a_record_stays_text_in_markdown(text: str) -> None:

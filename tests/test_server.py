@@ -154,9 +154,10 @@ def test_a_refusal_is_one_sentence_without_a_traceback(arguments: tuple[str, ...
     assert "Traceback" not in refused.stderr
 
 
-def test_a_setting_that_cannot_be_read_is_named() -> None:
-    refused = command("serve", CDS_PORT="eighty")
-    assert (refused.returncode, "CDS_PORT: the value cannot be read" in refused.stderr) == (1, True)
+@pytest.mark.parametrize(("name", "value"), [("CDS_PORT", "eighty"), ("CDS_DECISION_QUEUE", "0")])
+def test_a_setting_that_cannot_be_used_is_named(name: str, value: str) -> None:
+    refused = command("serve", **{name: value})
+    assert (refused.returncode, f"{name}: the value cannot be read" in refused.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("entry", ['"entry": 3', '"entry": [3]', '"entry": null', '"entry": [{}]'])

@@ -14,7 +14,7 @@ from cds_service.record.course import Course, clustered, course_of, dated, first
 from cds_service.record.facts import Evidence, Finding, LabResult, Medication, Presence, Unreadable, Work
 from cds_service.record.reading import Reading
 from cds_service.record.sources import BIRTH_EVENT_SOURCES, FINDING_SOURCES, SOURCES
-from cds_service.record.times import DAY, Span
+from cds_service.record.times import DAY, EARLIEST, Span
 from cds_service.record.truth import FALSE, TRUE
 
 NO_COURSE = Course()
@@ -110,7 +110,7 @@ class PatientRecord:
                 if finding.span is not None and (newest is None or finding.span[::-1] > newest[::-1]):
                     newest = finding.span
         if doubtful:
-            return Span(newest.lo if newest is not None else 0, self.as_of)
+            return Span(newest.lo if newest is not None else EARLIEST, self.as_of)
         return newest or Span(self.as_of, self.as_of)
 
     def lab(self, analyte: str) -> labs.LabAnswer:

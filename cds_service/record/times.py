@@ -17,6 +17,7 @@ SECOND = 1_000_000
 HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+EARLIEST = (1 - EPOCH_ORDINAL) * DAY  # the first moment that a date can name
 WIDEST_OFFSETS = (14 * HOUR, 12 * HOUR)  # a clock time without a zone: anywhere from UTC+14 to UTC-12
 
 _DATE_TIME = re.compile(
