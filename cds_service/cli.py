@@ -144,16 +144,23 @@ def check_command(cards: Path | None, lock: bool) -> None:
 
 @main.command()
 @click.option("--cards", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A cards/ folder.")
-def mutate(cards: Path | None) -> None:
-    """Change every threshold, list item, name and joint of the rules; each change has to fail a case."""
+@click.argument("rules", nargs=-1)
+def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
+    """Change every threshold, list item, name and joint of the rules; each change has to fail a case.
+
+    With RULES, only the files of these rules are changed; without, the whole pack.
+    """
     root = cards if cards is not None else packaged_cards()
     pack = read_pack(root)
-    compile_pack(pack)
+    library = compile_pack(pack)
+    for name in rules:
+        if library.rule(name) is None:
+            raise InputError(f"{name}: no rule is called this")
     files, limit_cases = read_cases(root)
     trial = Trial(pack, files, limit_cases)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("mutants", total=None)
-        count, survivors = trial.survivors(lambda done: progress.update(task, completed=done))
+        count, survivors = trial.survivors(lambda done: progress.update(task, completed=done), rules or None)
     for line in describe(survivors):
         click.echo(line)
     click.echo(f"{count} mutants, {len(survivors)} survive")

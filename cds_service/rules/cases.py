@@ -22,7 +22,7 @@ from cds_service.record.times import parse_as_of
 from cds_service.rules.case_facts import FactWriter
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
-from cds_service.rules.rule import Outcome
+from cds_service.rules.rule import Outcome, Rule
 from cds_service.rules.yaml_source import Source
 
 PATIENT = "case"
@@ -129,4 +129,22 @@ def check_cases(library: RuleLibrary, files: Mapping[str, Source]) -> tuple[int,
             problem = disagreement(case, library.evaluate(record_of(case, library))[place])
             if problem is not None:
                 mistakes.append(Mistake(source.file, case.line, f"{case.name}: {problem}"))
+        mistakes += _unheld_hazards(rule, source)
     return count, mistakes
+
+
+def _unheld_hazards(rule: Rule, source: Source) -> list[Mistake]:
+    """Hazards whose case is not there, or does not show the rule speaking (or silent) as the hazard needs."""
+    expected = {case["case"]: Outcome(case["expect"]) for case in source.data["cases"]}
+    mistakes = []
+    for key, hazard, speaks in (
+        ("if_it_speaks_wrongly", rule.if_it_speaks_wrongly, False),
+        ("if_it_stays_silent", rule.if_it_stays_silent, True),
+    ):
+        outcome = expected.get(hazard.held_by)
+        if not hazard.harm:
+            continue  # TODO-HAZARDS
+        if outcome is None or (outcome is Outcome.RECOMMENDED) is not speaks:
+            which = "in which the rule speaks" if speaks else "in which the rule is silent"
+            mistakes.append(Mistake(rule.file, 1, f"hazards.{key}.held_by names no case of {source.file} {which}"))
+    return mistakes

@@ -167,6 +167,18 @@ def age(bound: Bound, limit: Age, corrected: bool) -> Ask:
     return ask
 
 
+def born_early(record: PatientRecord) -> Answer:
+    """Whether the recorded gestational age at birth is before term; one that nobody recorded counts as term."""
+    if record.birth is None:
+        return Answer(UNKNOWN, (), (), ("Patient.birthDate",))
+    truth = record.birth.is_preterm()
+    gestation = record.birth.gestation
+    if truth is UNKNOWN:
+        return Answer(UNKNOWN, (), (), (f"gestational age: {gestation.problem}",))
+    evidence = () if gestation.evidence is None else (gestation.evidence,)
+    return Answer(truth, (), evidence, (), (NO_GESTATION,) if gestation.known is FALSE else ())
+
+
 def laboratory(analytes: tuple[str, ...], side: str) -> Ask:
     """Whether one of these analytes is low, high, abnormal, or recorded at all, near the newest finding."""
 

@@ -105,6 +105,8 @@ class CriteriaBuilder:
             case {"age": bound} | {"corrected_age": bound}:
                 comparison, limit = next(iter(bound.items()))
                 return criteria.age(Bound(comparison, 0), age(limit), "corrected_age" in definition)
+            case {"born_early": _}:
+                return criteria.born_early
             case {"lab": named, "is": side}:
                 return criteria.laboratory(self._analytes(named, source, (*path, "lab")), side)
             case {"medication": named}:

@@ -24,7 +24,7 @@ from cds_service.rules.criteria_builder import CriteriaBuilder
 from cds_service.rules.evaluate import Asked, Evaluation, evaluate
 from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
-from cds_service.rules.rule import Assertion, Family, Outcome, Recommend, Rule, Tell, Urgency, Workup
+from cds_service.rules.rule import Assertion, Family, Hazard, Outcome, Recommend, Rule, Tell, Urgency, Workup
 from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, needs_of, parse_sentence
 from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
@@ -36,10 +36,14 @@ CRITERION_SOURCES = {
     "every": FINDING_SOURCES,
     "first_seen": FINDING_SOURCES,
     "corrected_age": LAB_SOURCES,
+    "born_early": LAB_SOURCES,
     "lab": (*LAB_SOURCES, "Specimen"),
     "medication": MEDICATION_SOURCES,
     "done": WORK_SOURCES,
 }
+
+
+TODO = {k: {"harm": "", "held_by": ""} for k in ("if_it_speaks_wrongly", "if_it_stays_silent")}
 
 
 class RuleLibrary:
@@ -116,7 +120,7 @@ def compile_pack(pack: Pack) -> RuleLibrary:
     families = build_families(pack.single["families"], mistakes)
     workups = build_workups(pack, reading, families, mistakes)
     assertions = _assertions(pack)
-    compiler = _RuleCompiler(builder, workups, assertions, mistakes)
+    compiler = _RuleCompiler(builder, workups, assertions, pack.single["conflicts"].data, mistakes)
     rules = [rule for slug, source in pack.rules.values() if (rule := compiler.compile(slug, source)) is not None]
     if mistakes:
         raise ContentError(mistakes)
@@ -140,8 +144,9 @@ def _assertions(pack: Pack) -> dict[str, Assertion]:
 class _RuleCompiler:
     def __init__(
         self, builder: CriteriaBuilder, workups: Mapping[str, Workup], assertions: Mapping[str, Assertion],
-        mistakes: list[Mistake],
+        conflicts: Mapping[str, Any], mistakes: list[Mistake],
     ) -> None:  # fmt: skip
+        self._conflicts = conflicts
         self._builder = builder
         self._workups = workups
         self._assertions = assertions
@@ -168,6 +173,9 @@ class _RuleCompiler:
         for place, drawn in enumerate(data["draws_on"]):
             if drawn not in self._assertions:
                 self._say(source, ("draws_on", place), f"no document has an assertion {drawn!r}")
+        for place, name in enumerate(data.get("conflicts", [])):
+            if name not in self._conflicts:
+                self._say(source, ("conflicts", place), f"conflicts.yaml has no {name!r}")
         if data["population"] not in names:
             self._say(source, ("population",), f"no shared criterion is called {data['population']!r}")
         used = {data["population"]}
@@ -190,7 +198,9 @@ class _RuleCompiler:
                 for built, item in zip(tells, data.get("tell_if_not_recorded", []), strict=True)
                 if built is not None and built.ask is not None
             ),
-            limitations=tuple(data["limitations"]), file=source.file,
+            limitations=tuple(data["limitations"]), conflicts=tuple(data.get("conflicts", ())),
+            if_it_speaks_wrongly=Hazard(**data.get("hazards", TODO)["if_it_speaks_wrongly"]),
+            if_it_stays_silent=Hazard(**data.get("hazards", TODO)["if_it_stays_silent"]), file=source.file,
             sha256=hashlib.sha256(canonical(data)).hexdigest(),
         )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
@@ -32,11 +32,18 @@ class Trial:
             id(case): record_of(case, library) for cases in self._cases.values() for case in cases
         }
 
-    def survivors(self, tell: Callable[[int], None] = lambda _: None) -> tuple[int, list[Mutant]]:
-        """How many mutants there are, and those that no case notices. ``tell`` hears how many are tried."""
+    def survivors(
+        self, tell: Callable[[int], None] = lambda _: None, rules: Container[str] | None = None
+    ) -> tuple[int, list[Mutant]]:
+        """How many mutants there are, and those that no case notices. ``tell`` hears how many are tried.
+
+        With ``rules``, only the mutants of these rules' own files.
+        """
         survivors = []
         count = 0
         for mutant in mutants_of(self._pack):
+            if rules is not None and (mutant.kind != "rule" or mutant.key not in rules):
+                continue
             count += 1
             if not self.is_noticed(mutant):
                 survivors.append(mutant)
@@ -52,8 +59,7 @@ class Trial:
         if mutant.kind in ("limits", "reading") and check_limit_cases(library, self._limit_cases)[1]:
             return True
         rebuild = mutant.kind in ("limits", "reading")
-        ids = [mutant.key] if mutant.kind == "rule" else list(self._cases)
-        return any(self._fails(library, rule_id, rebuild) for rule_id in ids)
+        return any(self._fails(library, rule_id, rebuild) for rule_id in _touched(self._pack, mutant))
 
     def _fails(self, library: RuleLibrary, rule_id: str, rebuild: bool) -> bool:
         rule = library.rule(rule_id)
@@ -75,12 +81,26 @@ def _with(pack: Pack, mutant: Mutant) -> Pack:
 
     if mutant.kind == "rule":
         slug, source = pack.rules[mutant.key]
-        return msgspec.structs.replace(pack, rules={**pack.rules, mutant.key: (slug, changed(source))})
+        return msgspec.structs.replace(pack, rules={mutant.key: (slug, changed(source))})
     if mutant.kind == "workup":
         workups = {**pack.workups, mutant.key: changed(pack.workups[mutant.key])}
-        return msgspec.structs.replace(pack, workups=workups)
+        rules = {rule_id: pack.rules[rule_id] for rule_id in _touched(pack, mutant)}
+        return msgspec.structs.replace(pack, workups=workups, rules=rules)
     single = {**pack.single, mutant.key: changed(pack.single[mutant.key])}
     return msgspec.structs.replace(pack, single=single)
+
+
+def _touched(pack: Pack, mutant: Mutant) -> list[str]:
+    """The rules that a change of this file can reach; the others need not be compiled again."""
+    if mutant.kind == "rule":
+        return [mutant.key]
+    if mutant.kind == "workup":
+        return [
+            rule_id
+            for rule_id, (_, source) in pack.rules.items()
+            if any(item["workup"] == mutant.key for item in source.data["recommend"])
+        ]
+    return list(pack.rules)
 
 
 def describe(survivors: Iterable[Mutant]) -> list[str]:

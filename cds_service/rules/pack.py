@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 from cds_service.errors import ContentError, Mistake
 from cds_service.rules.yaml_source import Source, parse
 
-SINGLE = ("reading", "limits", "criteria", "families")
+SINGLE = ("reading", "limits", "criteria", "families", "conflicts")
 FOLDERS = {"workups": "workup", "documents": "document", "valuesets": "valueset"}
 
 

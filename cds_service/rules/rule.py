@@ -105,6 +105,13 @@ class Tell(NamedTuple):
     say: str
 
 
+class Hazard(NamedTuple):
+    """What harm it does when the rule is wrong in one direction, and the case that holds it back."""
+
+    harm: str
+    held_by: str
+
+
 class Rule(Struct, frozen=True, kw_only=True):
     """One clinical claim with its sentence compiled. ``criteria`` are all the names its sentences use;
     ``needs`` as for a criterion, of the sentence after ``recommend_when``."""
@@ -129,5 +136,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     because: str
     tell: tuple[Tell, ...]
     limitations: tuple[str, ...]
+    conflicts: tuple[str, ...]
+    if_it_speaks_wrongly: Hazard
+    if_it_stays_silent: Hazard
     file: str
     sha256: str
