@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from cds_service.commands.rules import coverage_command, hazards_command, sign_off
 from cds_service.errors import CdsError, InputError
 from cds_service.explain import as_json, read_request
 from cds_service.hooks.respond import HookResponse, respond
@@ -167,6 +168,9 @@ def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
     if survivors:
         raise click.ClickException("add a case that tells each survivor from the true rule")
 
+
+for command in (coverage_command, hazards_command, sign_off):
+    main.add_command(command)
 
 if __name__ == "__main__":
     sys.exit(main())

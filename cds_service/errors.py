@@ -4,6 +4,7 @@ CdsError
 ├── ContentError           something under cards/ is wrong; carries file and line, all of them at once
 ├── SettingsError          the environment asks for something unsafe or impossible
 ├── InputError             a file given on the command line cannot be used
+├── SignOffRefused         this person may not sign this rule, or not again
 └── RequestError           a caller's request is refused; becomes an OperationOutcome
     ├── MalformedJson          400 json.*            the bytes are not acceptable JSON
     ├── InvalidRequest         400 request.*         JSON, but not a CDS Hooks request we can answer
@@ -49,6 +50,10 @@ class SettingsError(CdsError):
 
 class InputError(CdsError):
     """A file given to a command cannot be used; the message names the file and the cure."""
+
+
+class SignOffRefused(CdsError):
+    """A signature is refused; the message says why and who could sign."""
 
 
 class RequestError(CdsError):

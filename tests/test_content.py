@@ -57,6 +57,7 @@ def spoil(pack: Path, file: str, old: str, new: str) -> int:
         ("criteria.yaml", "not movement_besides_jitteriness", "not movement_beside", "no criterion above is called"),
         ("criteria.yaml", "seizure_like: [seizure,", "seizure_like: [seizure_like,", "holds itself"),
         ("limits.yaml", "{mg/dL: 47, mmol/L: 2.6}", "{mg/dl: 47}", "unit family or concept"),
+        ("limits.yaml", "{mg/dL: 47, mmol/L: 2.6}", "{mg/dL: 47}", "in every unit family"),
         ("limits.yaml", "to: 48 h", "to: 72 h", "it overlaps with"),
         ("workups/eeg.yaml", 'code: "54550000"', 'code: "54550001"', "not in the value set it names"),
         ("workups/eeg.yaml", "family: eeg", "family: ecg", "no family 'ecg'"),
@@ -126,12 +127,12 @@ def test_the_pack_is_without_a_mistake_and_every_rule_has_its_cases() -> None:
 def test_changing_a_rule_without_a_new_version_is_noticed(pack: Path) -> None:
     spoil(pack, RULE, "is: low", "is: abnormal")
     library = load_library(pack)
-    (mistake,) = lock_mistakes(library, locked(pack))
+    (mistake,) = lock_mistakes(library, locked(pack), {})
     assert "raise the version" in mistake.message
     assert lock_text(library, locked(pack))[1] == [mistake]
     spoil(pack, RULE, "version: 1.0.0", "version: 1.1.0")
     raised = load_library(pack)
-    assert "not locked" in lock_mistakes(raised, locked(pack))[0].message
+    assert "not locked" in lock_mistakes(raised, locked(pack), {})[0].message
     assert lock_text(raised, locked(pack))[1] == []
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cds_service.errors import DataMissing
@@ -13,7 +12,7 @@ from cds_service.hooks.request import HookRequest
 from cds_service.record.binding import bind
 from cds_service.record.chart import read_chart
 from cds_service.record.patient_record import PatientRecord
-from cds_service.record.sources import PATIENT_KEY
+from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.record.times import iso
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
@@ -48,7 +47,7 @@ def respond(request: HookRequest, library: RuleLibrary, as_of: int, public_url: 
     _require(supplied, request)
     record = read_chart(bound, supplied.answered, as_of, library.reading)
     if record.knows_nothing:
-        raise _data_missing(supplied, request)
+        raise _data_missing(supplied, request, supplied.answered - record.answered)
     return answer(record, request, library, {key: state.value for key, state in supplied.states.items()}, public_url)
 
 
@@ -59,7 +58,7 @@ def answer(
     evaluations = library.evaluate(record)
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
-        cards = cards_of(recommend(evaluations), record, request, library, public_url)
+        cards = cards_of(recommend(evaluations, library.silent), record, request, library, public_url)
     body = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
     return HookResponse(body, record, evaluations, inputs)
 
@@ -77,7 +76,7 @@ def _report(
     not_evaluated = [
         {"rule": e.rule.id, "missing": list(e.missing)} if e.outcome is Outcome.DATA_REQUIRED
         else {"rule": e.rule.id, "missing": ["internal-error"], "reason": "internal-error"}
-        for e in evaluations if e.outcome in silent
+        for e in evaluations if e.outcome in silent and e.rule.id not in library.silent
     ]  # fmt: skip
     if not_evaluated:
         report["notEvaluated"] = not_evaluated
@@ -99,13 +98,16 @@ def _report(
 
 
 def _require(supplied: Supplied, request: HookRequest) -> None:
-    has_patient = any(batch.kind == "Patient" for batch in supplied.sent)
-    if supplied.states[PATIENT_KEY] not in IN_FULL or not has_patient:
+    if supplied.states[PATIENT_KEY] not in IN_FULL or not _has_patient(supplied):
         raise _data_missing(supplied, request)
 
 
-def _data_missing(supplied: Supplied, request: HookRequest) -> DataMissing:
-    causes = Counter(state.value for state in supplied.states.values() if state not in IN_FULL)
+def _has_patient(supplied: Supplied) -> bool:
+    return any(batch.kind == "Patient" for batch in supplied.sent)
+
+
+def _data_missing(supplied: Supplied, request: HookRequest, unreadable: Iterable[str] = ()) -> DataMissing:
+    """The refusal that names every key not in full; ``unreadable``: the types of which an entry could not be read."""
     if set(supplied.states.values()) == {KeyState.ABSENT} and request.prefetch:
         hint = f"None of the prefetch keys sent is one of ours: {', '.join(supplied.states)}."
     elif set(supplied.states.values()) == {KeyState.ABSENT}:
@@ -115,8 +117,10 @@ def _data_missing(supplied: Supplied, request: HookRequest) -> DataMissing:
             + ". Some EHRs strip both when the URL called is not exactly the one registered."
         )
     else:
-        named = [f"prefetch.{key}: {state.value}" for key, state in supplied.states.items() if state not in IN_FULL]
-        if supplied.states[PATIENT_KEY] in IN_FULL and f"prefetch.{PATIENT_KEY}" not in named:
-            named += [] if causes else [f"prefetch.{PATIENT_KEY}: no Patient in it"]
-        hint = "; ".join(named) + "."
+        lacking = {key: state.value for key, state in supplied.states.items() if state not in IN_FULL}
+        if not _has_patient(supplied):
+            lacking.setdefault(PATIENT_KEY, "no Patient in it")
+        for kind in sorted(unreadable):
+            lacking.setdefault(SOURCES[kind], "an entry could not be read")
+        hint = "; ".join(f"prefetch.{key}: {lack}" for key, lack in lacking.items()) + "."
     return DataMissing("data.missing", f"Required FHIR data was not supplied. {hint}", "prefetch")

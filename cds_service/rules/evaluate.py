@@ -145,11 +145,6 @@ class Evaluation:
         """Ask all that a card will say now, so that a criterion that raises is caught where rules are."""
         _ = self.evidence, self.recorded, self.not_known, self.limits
 
-    @property
-    def record(self) -> PatientRecord:
-        """The record that was evaluated."""
-        return self._asked.record
-
     def _truth_of(self, name: str) -> Truth:
         return self._asked.answer(self.rule.criteria[name]).truth
 

@@ -8,11 +8,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from cds_service.errors import Mistake
+from cds_service.errors import ContentError, Mistake
 from cds_service.rules.cases import check_cases
+from cds_service.rules.coverage import coverage, coverage_mistakes
 from cds_service.rules.library import RuleLibrary, compile_pack
 from cds_service.rules.limit_cases import check_limit_cases
-from cds_service.rules.pack import read_cases, read_pack
+from cds_service.rules.pack import read_cases, read_pack, read_single
 
 LOCK = "rules.lock.json"
 
@@ -37,7 +38,8 @@ def check(root: Traversable | Path, order_problems: Callable[[RuleLibrary], list
     report.counts["rules"] = len(library.rules)
     report.counts["assertions drawn on"] = len({drawn for rule in library.rules for drawn in rule.draws_on})
     report.counts["value sets"] = len(pack.valuesets)
-    report.mistakes += lock_mistakes(library, locked(root))
+    report.mistakes += lock_mistakes(library, locked(root), retired(root))
+    report.mistakes += coverage_mistakes(coverage(library))
     report.counts["cases"], found = check_cases(library, files)
     report.mistakes += found
     for rule_id, source in files.items():
@@ -58,8 +60,18 @@ def locked(root: Traversable | Path) -> dict[str, Any]:
     return content
 
 
-def lock_mistakes(library: RuleLibrary, lock: Mapping[str, Any]) -> list[Mistake]:
-    """A rule whose content changed under the same version, or that the lock file does not know."""
+def retired(root: Traversable | Path) -> dict[str, Any]:
+    """The rules that were in a release and are no more. Raises ContentError."""
+    source, mistakes = read_single(root, root / "retired.yaml", "retired")
+    if mistakes:
+        raise ContentError(mistakes)
+    found: dict[str, Any] = source.data
+    return found
+
+
+def lock_mistakes(library: RuleLibrary, lock: Mapping[str, Any], retired: Mapping[str, Any]) -> list[Mistake]:
+    """A rule whose content changed under the same version, that the lock file does not know, or that is gone
+    without having been retired; a retired name that lives again."""
     mistakes = []
     for rule in library.rules:
         entry = lock.get(rule.id)
@@ -75,13 +87,21 @@ def lock_mistakes(library: RuleLibrary, lock: Mapping[str, Any]) -> list[Mistake
             )
     known = {rule.id for rule in library.rules}
     mistakes += [
-        Mistake(f"cards/{LOCK}", 1, f"{name} is locked but there is no such rule") for name in lock if name not in known
+        Mistake(
+            f"cards/{LOCK}", 1, f"{name} is locked but there is no such rule: name it in retired.yaml with the reason"
+        )
+        for name in lock
+        if name not in known and name not in retired
+    ]
+    mistakes += [
+        Mistake("cards/retired.yaml", 1, f"{name} is retired: a new rule needs a new name")
+        for name in sorted(known & retired.keys())
     ]
     return mistakes
 
 
 def lock_text(library: RuleLibrary, lock: Mapping[str, Any]) -> tuple[str, list[Mistake]]:
     """The lock file for the rules as they are; refused for a rule that changed without a new version."""
-    refused = [m for m in lock_mistakes(library, lock) if "raise the version" in m.message]
+    refused = [m for m in lock_mistakes(library, lock, {}) if "raise the version" in m.message]
     content = {rule.id: {"version": rule.version, "sha256": rule.sha256} for rule in library.rules}
     return json.dumps(dict(sorted(content.items())), indent=2) + "\n", refused

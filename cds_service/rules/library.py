@@ -19,13 +19,16 @@ from cds_service.record.sources import (
     MEDICATION_SOURCES,
     WORK_SOURCES,
 )
+from cds_service.rules.content_hash import content_hash
 from cds_service.rules.criteria import Criterion
 from cds_service.rules.criteria_builder import CriteriaBuilder
 from cds_service.rules.evaluate import Asked, Evaluation, evaluate
+from cds_service.rules.guidance import Guidance, build_guidance
 from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
 from cds_service.rules.rule import Assertion, Family, Hazard, Outcome, Recommend, Rule, Tell, Urgency, Workup
 from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, needs_of, parse_sentence
+from cds_service.rules.signoff import Signature, read_signoffs, speaking_rules
 from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
 
@@ -51,19 +54,24 @@ class RuleLibrary:
 
     def __init__(
         self, *, reading: Reading, rules: tuple[Rule, ...], workups: Mapping[str, Workup],
-        families: tuple[Family, ...], assertions: Mapping[str, Assertion], criteria: int, hash: str,
+        families: tuple[Family, ...], assertions: Mapping[str, Assertion], guidance: Mapping[str, Guidance],
+        not_acted_on: Mapping[str, str], criteria: int, hash: str,
     ) -> None:  # fmt: skip
         self.reading = reading
         self.rules = rules
         self.workups = dict(workups)
         self.families = families
         self.assertions = assertions
+        self.guidance = guidance
+        self.not_acted_on = not_acted_on
         self.hash = hash
         self.sources = _sources(rules, workups)
         self.limits: Mapping[str, Band] = {
             band.id: band for analyte in reading.analytes.values() for bands in analyte.bands.values() for band in bands
         }
         self.criteria_count = criteria
+        self.silent: frozenset[str] = frozenset()  # rules that are evaluated and logged, and put nothing on a card
+        self.signatures: Mapping[str, tuple[Signature, ...]] = {}  # of the rules that are signed off
 
     def evaluate(self, record: PatientRecord) -> list[Evaluation]:
         """Every rule's outcome on this record; none for a patient who has died.
@@ -105,9 +113,23 @@ def _sources(rules: tuple[Rule, ...], workups: Mapping[str, Workup]) -> frozense
     return frozenset(found)
 
 
-def load_library(root: Traversable | Path | None = None) -> RuleLibrary:
-    """The library in a cards/ folder; by default the packaged one. Raises ContentError."""
-    return compile_pack(read_pack(root if root is not None else packaged_cards()))
+def load_library(
+    root: Traversable | Path | None = None, *, signoff_file: Path | None = None, only_signed: bool = False
+) -> RuleLibrary:
+    """The library in a cards/ folder; by default the packaged one. Raises ContentError.
+
+    With ``only_signed``, rules without two valid signatures (of the folder, or of ``signoff_file``) run silently.
+    """
+    place = root if root is not None else packaged_cards()
+    pack = read_pack(place)
+    library = compile_pack(pack)
+    signoffs = read_signoffs(place, signoff_file)
+    library.signatures = {
+        rule_id: signoffs.valid(rule_id, content_hash(pack, rule_id)) for rule_id in speaking_rules(pack, signoffs)
+    }
+    if only_signed:
+        library.silent = frozenset(pack.rules) - library.signatures.keys()
+    return library
 
 
 def compile_pack(pack: Pack) -> RuleLibrary:
@@ -120,13 +142,18 @@ def compile_pack(pack: Pack) -> RuleLibrary:
     families = build_families(pack.single["families"], mistakes)
     workups = build_workups(pack, reading, families, mistakes)
     assertions = _assertions(pack)
+    guidance = build_guidance(pack.single["guidance"], pack.documents.keys(), assertions, mistakes)
+    not_acted_on = pack.single["not_acted_on"]
+    for name in not_acted_on.data:
+        if name not in assertions:
+            mistakes.append(not_acted_on.mistake((name,), f"no document has an assertion {name!r}"))
     compiler = _RuleCompiler(builder, workups, assertions, pack.single["conflicts"].data, mistakes)
     rules = [rule for slug, source in pack.rules.values() if (rule := compiler.compile(slug, source)) is not None]
     if mistakes:
         raise ContentError(mistakes)
     return RuleLibrary(
         reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,
-        criteria=builder.count, hash=pack.hash,
+        guidance=guidance, not_acted_on=not_acted_on.data, criteria=builder.count, hash=pack.hash,
     )  # fmt: skip
 
 

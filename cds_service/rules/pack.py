@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 from cds_service.errors import ContentError, Mistake
 from cds_service.rules.yaml_source import Source, parse
 
-SINGLE = ("reading", "limits", "criteria", "families", "conflicts")
+SINGLE = ("reading", "limits", "criteria", "families", "conflicts", "guidance", "not_acted_on")
 FOLDERS = {"workups": "workup", "documents": "document", "valuesets": "valueset"}
 
 
@@ -72,6 +72,12 @@ def read_cases(root: Traversable | Path) -> tuple[dict[str, Source], Source]:
     if reader.mistakes:
         raise ContentError(reader.mistakes)
     return found, limits
+
+
+def read_single(root: Traversable | Path, file: Traversable | Path, schema: str) -> tuple[Source, list[Mistake]]:
+    """One file that decides nothing about a patient (signatures, retired rules), held against its schema."""
+    reader = _Reader(root)
+    return reader.file(file, schema), reader.mistakes
 
 
 class _Reader:

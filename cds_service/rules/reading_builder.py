@@ -113,12 +113,16 @@ def _analytes(source: Source, vocabulary: Vocabulary, mistakes: list[Mistake]) -
         bands: dict[str, list[Band]] = {concept: [] for concept in data["concepts"]}
         for place, limit in enumerate(data["limits"]):
             direction = "low" if "low" in limit else "high"
-            unknown = set(limit[direction]) - set(data["families"])
-            if unknown or limit.get("of", data["concepts"][0]) not in bands:
+            stated, families = set(limit[direction]), set(data["families"])
+            if stated - families or limit.get("of", data["concepts"][0]) not in bands:
                 mistakes.append(
                     source.mistake((name, "limits", place), "it names a unit family or concept that is not above")
                 )
                 continue
+            if stated != families:  # a value in the family left out would never be judged
+                mistakes.append(
+                    source.mistake((name, "limits", place), "it is not stated in every unit family of its analyte")
+                )
             band = Band(
                 id=limit["id"], direction=direction, start=age(limit["from"]), end=age(limit["to"]),
                 preterm=limit.get("preterm"), limit=limit[direction], inclusive=limit.get("inclusive", False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from cds_service.record.truth import TRUE
@@ -21,17 +21,21 @@ class Recommendation(NamedTuple):
     not_known: tuple[str, ...]
 
 
-def recommend(evaluations: Iterable[Evaluation]) -> list[Recommendation]:
+def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) -> list[Recommendation]:
     """Every workup that a rule asks for and that is not taken care of, once.
 
     Reassurance is given only when nothing else is suggested, and no rule that might suggest something failed or
-    waits for data: it rests on what the others do not say.
+    waits for data: it rests on what the others do not say. The ``silent`` rules put nothing on a card, but what
+    they would suggest holds reassurance back: an unsigned rule may be right.
     """
     merged: dict[str, Recommendation] = {}
     in_doubt = False
     for evaluation in evaluations:
         if evaluation.outcome in (Outcome.INTERNAL_ERROR, Outcome.DATA_REQUIRED):
             in_doubt = in_doubt or any(item.workup != REASSURANCE for item in evaluation.rule.recommend)
+        if evaluation.rule.id in silent:
+            in_doubt = in_doubt or any(item.workup.id != REASSURANCE for item in evaluation.suggested)
+            continue
         for item in evaluation.suggested:
             if item.taken_care_of.truth is TRUE:
                 continue

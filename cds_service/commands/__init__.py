@@ -1,0 +1,1 @@
+"""The commands of ``cds-service``, by subject."""

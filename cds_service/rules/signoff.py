@@ -1,0 +1,123 @@
+"""Who has signed which rule: two reviewers of different roles, bound to the content they saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from cds_service.errors import ContentError, SignOffRefused
+from cds_service.rules.content_hash import content_hash
+from cds_service.rules.pack import Pack, read_single
+
+SIGNATURES_NEEDED = 2
+
+
+class Signature(NamedTuple):
+    """One reviewer's word on one content of a rule. ``content`` is the hash of what they saw."""
+
+    by: str
+    role: str
+    on: str
+    version: str
+    content: str
+
+
+class SignOffs(NamedTuple):
+    """Every signature, with who wrote the rules and which roles there are."""
+
+    authors: Mapping[str, Sequence[str]]
+    roles: Mapping[str, str]
+    signatures: Mapping[str, tuple[Signature, ...]]
+
+    def valid(self, rule_id: str, content: str) -> tuple[Signature, ...]:
+        """The signatures that hold for this content: void ones, and an author's own, do not count."""
+        authors = self.authors_of(rule_id)
+        return tuple(
+            signature
+            for signature in self.signatures.get(rule_id, ())
+            if signature.content == content
+            and same_person(signature.by) not in authors
+            and signature.role in self.roles
+        )
+
+    def lets_speak(self, rule_id: str, content: str) -> bool:
+        """Whether two people with different roles, one of them clinical, have signed this content."""
+        valid = self.valid(rule_id, content)
+        people = {same_person(signature.by) for signature in valid}
+        roles = {signature.role for signature in valid}
+        clinical = any(self.roles[role] == "clinical" for role in roles)
+        return len(people) >= SIGNATURES_NEEDED and len(roles) >= SIGNATURES_NEEDED and clinical
+
+    def authors_of(self, rule_id: str) -> frozenset[str]:
+        """Those who wrote the rule and so may not sign it."""
+        return frozenset(same_person(name) for name in self.authors.get(rule_id, self.authors["default"]))
+
+
+def same_person(name: str) -> str:
+    """A name as it is compared: case and spacing do not make another person."""
+    return " ".join(name.casefold().split())
+
+
+def read_signoffs(root: Traversable | Path, file: Path | None = None) -> SignOffs:
+    """The sign-offs of a cards/ folder, or of a hospital's own file. Raises ContentError."""
+    source, mistakes = read_single(root, file if file is not None else root / "signoff.yaml", "signoff")
+    if mistakes:
+        raise ContentError(mistakes)
+    data = source.data
+    signatures = {
+        rule_id: tuple(Signature(**signature) for signature in signed) for rule_id, signed in data["signatures"].items()
+    }
+    return SignOffs(data["authors"], data["roles"], signatures)
+
+
+def speaking_rules(pack: Pack, signoffs: SignOffs) -> frozenset[str]:
+    """The rules that production lets speak."""
+    return frozenset(rule_id for rule_id in pack.rules if signoffs.lets_speak(rule_id, content_hash(pack, rule_id)))
+
+
+def sign(signoffs: SignOffs, pack: Pack, rule_id: str, by: str, role: str, on: str) -> SignOffs:
+    """The sign-offs with one more signature.
+
+    Raises SignOffRefused for a rule that is not there, a role that is not, an author, and somebody who has signed
+    this content before.
+    """
+    if rule_id not in pack.rules:
+        raise SignOffRefused(f"{rule_id}: no rule is called this; see cds-service check")
+    if role not in signoffs.roles:
+        raise SignOffRefused(f"{role}: no role is called this; the roles are {', '.join(signoffs.roles)}")
+    if same_person(by) in signoffs.authors_of(rule_id):
+        raise SignOffRefused(f"{by} is an author of {rule_id}: somebody else has to review it")
+    content = content_hash(pack, rule_id)
+    if any(same_person(signature.by) == same_person(by) for signature in signoffs.valid(rule_id, content)):
+        raise SignOffRefused(f"{by} has signed this content of {rule_id} already: a second person is needed")
+    version = pack.rules[rule_id][1].data["version"]
+    kept = signoffs.valid(rule_id, content)  # void signatures are history of the file, not of the rule
+    added = (*kept, Signature(" ".join(by.split()), role, on, version, content))
+    return signoffs._replace(signatures={**signoffs.signatures, rule_id: added})
+
+
+def signoff_text(signoffs: SignOffs, head: str) -> str:
+    """The sign-off file: its head of comments, then everything in a fixed order."""
+    data: dict[str, Any] = {
+        "authors": dict(signoffs.authors),
+        "roles": dict(signoffs.roles),
+        "signatures": {
+            rule_id: [signature._asdict() for signature in signoffs.signatures[rule_id]]
+            for rule_id in sorted(signoffs.signatures)
+        },
+    }
+    return head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def head_of(text: str) -> str:
+    """The comments at the top of a file."""
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if not line.startswith("#"):
+            break
+        lines.append(line)
+    return "".join(lines)
