@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cds_service.errors import ContentError
+from cds_service.knowledge.card_texts import card_problems
 from cds_service.knowledge.draft_orders import order_problems
 from cds_service.rules.governance import check, lock_mistakes, lock_text, locked
 from cds_service.rules.library import load_library
@@ -118,7 +119,7 @@ def test_a_sentence_is_written_as_it_is_read() -> None:
 
 
 def test_the_pack_is_without_a_mistake_and_every_rule_has_its_cases() -> None:
-    report = check(CARDS, order_problems)
+    report = check(CARDS, order_problems, card_problems)
     assert [str(mistake) for mistake in report.mistakes] == []
     assert report.counts["rules"] == 21
     assert report.counts["cases"] > 1000
@@ -138,7 +139,7 @@ def test_changing_a_rule_without_a_new_version_is_noticed(pack: Path) -> None:
 
 def test_a_rule_that_went_missing_is_noticed(pack: Path) -> None:
     (pack / RULE).unlink()
-    found = [mistake.message for mistake in check(pack, order_problems).mistakes]
+    found = [mistake.message for mistake in check(pack, order_problems, card_problems).mistakes]
     assert any("locked but there is no such rule" in message for message in found)
     assert any("no rule of this name" in message for message in found)
 
@@ -146,7 +147,7 @@ def test_a_rule_that_went_missing_is_noticed(pack: Path) -> None:
 def test_a_wrong_rule_fails_its_cases(pack: Path) -> None:
     spoil(pack, RULE, "is: low", "is: high")
     spoil(pack, RULE, "version: 1.0.0", "version: 1.1.0")
-    found = [str(mistake) for mistake in check(pack, order_problems).mistakes]
+    found = [str(mistake) for mistake in check(pack, order_problems, card_problems).mistakes]
     assert any("low-glucose-with-movement.cases.yaml" in text and "expected recommended" in text for text in found)
 
 

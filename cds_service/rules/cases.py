@@ -83,14 +83,19 @@ def _with(part: Any, value: Any) -> Any:
     return value if part == "EACH" else part
 
 
+def resources_of(case: Case, library: RuleLibrary) -> list[dict[str, Any]]:
+    """The FHIR R4 resources of a case: the Patient, then its facts."""
+    writer = FactWriter(library.reading, case.chart["as_of"], PATIENT)
+    facts = [writer.resource(fact) for fact in case.chart.get("facts", ())]
+    return [writer.patient(case.chart.get("born")), *facts]
+
+
 def record_of(case: Case, library: RuleLibrary) -> PatientRecord:
     """The patient record of a case, read as a request's would be."""
     as_of = parse_as_of(case.chart["as_of"])
     if as_of is None:
         raise ValueError(f"{case.name}: as_of is no date")
-    writer = FactWriter(library.reading, case.chart["as_of"], PATIENT)
-    resources = [writer.patient(case.chart.get("born"))]
-    resources += [writer.resource(fact) for fact in case.chart.get("facts", ())]
+    resources = resources_of(case, library)
     unanswered = set(case.chart.get("unanswered", ()))
     answered = frozenset(kind for kind, key in SOURCES.items() if key not in unanswered)
     bound = bind([Batch(resource["resourceType"], [resource], (), "case") for resource in resources], PATIENT)

@@ -44,12 +44,15 @@ REASONS = "cards/not_acted_on.yaml"
 
 
 def coverage_mistakes(rows: Mapping[str, list[Row]]) -> list[Mistake]:
-    """Assertions that ask for action and feed no rule, others that feed nothing unexplained, reasons out of date."""
+    """Assertions that ask for action and feed no rule, others that feed nothing unexplained, reasons out of date.
+
+    Of those that ask for action in part, a text for the family is enough (MYO-09: fussiness in the evening).
+    """
     mistakes = []
     for document, found in rows.items():
         for row in found:
             name = row.assertion.id
-            if row.assertion.actionable != "text-only" and not row.rules:
+            if row.assertion.actionable == "yes" and not row.rules:
                 file = f"cards/documents/{document}.yaml"
                 mistakes.append(Mistake(file, 1, f"{name} asks for action and no rule draws on it"))
             elif not (row.rules or row.texts or row.reason):

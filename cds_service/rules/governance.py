@@ -14,6 +14,8 @@ from cds_service.rules.coverage import coverage, coverage_mistakes
 from cds_service.rules.library import RuleLibrary, compile_pack
 from cds_service.rules.limit_cases import check_limit_cases
 from cds_service.rules.pack import read_cases, read_pack, read_single
+from cds_service.rules.texts import medicines_of, read_runs, reading_grade, text_mistakes, texts_of
+from cds_service.rules.yaml_source import Source
 
 LOCK = "rules.lock.json"
 
@@ -23,13 +25,19 @@ class Report:
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.figures: dict[str, float] = {}
         self.mistakes: list[Mistake] = []
 
 
-def check(root: Traversable | Path, order_problems: Callable[[RuleLibrary], list[Mistake]]) -> Report:
-    """Schemas, references, assertions, lock and cases. Raises ContentError when the pack cannot be compiled.
+def check(
+    root: Traversable | Path,
+    order_problems: Callable[[RuleLibrary], list[Mistake]],
+    card_problems: Callable[[RuleLibrary, Mapping[str, Source]], list[Mistake]],
+) -> Report:
+    """Schemas, references, assertions, lock, texts, codes and cases. Raises ContentError when it cannot be compiled.
 
-    ``order_problems`` validates the draft orders as FHIR, which is no business of the rules.
+    ``order_problems`` validates the draft orders as FHIR and ``card_problems`` looks at the cards that the cases
+    bring about: neither is the business of the rules.
     """
     report = Report()
     pack = read_pack(root)
@@ -40,6 +48,10 @@ def check(root: Traversable | Path, order_problems: Callable[[RuleLibrary], list
     report.counts["value sets"] = len(pack.valuesets)
     report.mistakes += lock_mistakes(library, locked(root), retired(root))
     report.mistakes += coverage_mistakes(coverage(library))
+    report.mistakes += text_mistakes(pack, read_runs(root), medicines_of(pack))
+    report.figures["reading grade of card texts"] = reading_grade(
+        [text.says for text in texts_of(pack) if text.on_card]
+    )
     report.counts["cases"], found = check_cases(library, files)
     report.mistakes += found
     for rule_id, source in files.items():
@@ -48,6 +60,7 @@ def check(root: Traversable | Path, order_problems: Callable[[RuleLibrary], list
     report.counts["limit cases"], found = check_limit_cases(library, limit_cases)
     report.mistakes += found
     report.mistakes += order_problems(library)
+    report.mistakes += card_problems(library, files)
     return report
 
 
