@@ -13,7 +13,8 @@ CdsError
     ├── MethodNotAllowed       405 method
     ├── DataMissing            412 data.missing      required FHIR data was not supplied
     ├── TooLarge               413 size
-    └── UnsupportedMedia       415 media-type
+    ├── UnsupportedMedia       415 media-type
+    └── StoreUnavailable       503 store.unavailable what has to be on the disk first cannot be written now
 """
 
 from __future__ import annotations
@@ -122,3 +123,10 @@ class UnsupportedMedia(RequestError):
 
     status = 415
     issue_type = "not-supported"
+
+
+class StoreUnavailable(RequestError):
+    """What has to be written before the answer cannot be written now; nothing of the request was kept."""
+
+    status = 503
+    issue_type = "transient"

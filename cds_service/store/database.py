@@ -1,0 +1,103 @@
+"""Where the tables live: SQLite in one file, or PostgreSQL. Written means on the disk, whichever it is.
+
+SQLite: write-ahead log with synchronous=FULL, so that a commit outlives the machine. PostgreSQL: a server that
+acknowledges before it has written (synchronous_commit=off) is told not to.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+WAIT_SECONDS = 2  # how long a writer waits for another one, or for a server that does not answer
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={WAIT_SECONDS * 1000}", "foreign_keys=ON")
+WRITES = "cds_writes"
+
+
+def open_database(url: str) -> Engine:
+    """The database at this URL; nothing is connected yet, but a new SQLite file is made, readable by its owner only."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).touch(mode=0o600)
+        engine = create_engine(parsed, connect_args={"timeout": WAIT_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    if parsed.get_backend_name() == "postgresql":
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        options = f"-c statement_timeout={WAIT_SECONDS * 5000} -c lock_timeout={WAIT_SECONDS * 1000}"
+        engine = create_engine(
+            parsed, pool_pre_ping=True, pool_timeout=WAIT_SECONDS,
+            connect_args={"connect_timeout": WAIT_SECONDS, "options": options},
+        )  # fmt: skip
+        event.listen(engine, "connect", _prepare_postgresql)
+        return engine
+    return create_engine(parsed)
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions are begun by us: the driver would begin them too late
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes the file's one write lock at once: a reader that turns writer is refused without waiting."""
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _prepare_postgresql(connection: Any, _: object) -> None:
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
+
+
+class Database:
+    """The database of one process. Connects when first used, so that it can be made before workers are forked."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._engine: Engine | None = None
+        self._owner = 0
+        self._lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of this process. Raises SQLAlchemyError or OSError when the URL leads nowhere."""
+        with self._lock:
+            if self._engine is None or self._owner != os.getpid():
+                self._engine = open_database(self.url)
+                self._owner = os.getpid()
+            return self._engine
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that changes nothing and waits for nobody."""
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that is on the disk when the block has ended without an error."""
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(**{WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Give back the connections; the next use opens new ones."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()

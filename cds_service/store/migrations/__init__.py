@@ -1,0 +1,1 @@
+"""Alembic's migrations, run by cds_service.store.schema_version."""

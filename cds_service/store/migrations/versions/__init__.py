@@ -1,0 +1,1 @@
+"""One module per revision; cds_service.store.schema.REVISIONS lists them in order."""

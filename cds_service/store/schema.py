@@ -1,0 +1,130 @@
+"""The tables. What they keep and for how long: docs/store.md. Changed only together with a migration.
+
+``client_id`` is the caller's, and empty where callers are not told apart (the sandbox). Times are ISO 8601 in
+UTC with a fixed number of digits, so that text order is time order.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISIONS = ("0001",)  # oldest first; the last is the schema that this software reads and writes
+NUMBER = BigInteger().with_variant(Integer, "sqlite")
+metadata = MetaData()
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("writer", String(36), primary_key=True),
+    Column("after", String(36), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("last_seq", NUMBER, nullable=False),
+    Column("last_hash", String(64), nullable=False),
+    Column("anchor_seq", NUMBER, nullable=False),
+    Column("anchor_hash", String(64), nullable=False),
+)
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("writer", String(36), nullable=False),
+    Column("seq", NUMBER, nullable=False),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("decided_at", String(32), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("client_id", String(200), nullable=False),
+    Column("service", String(64), nullable=False),
+    Column("hook_instance", String(256), nullable=False),
+    Column("as_of", String(30), nullable=False),
+    Column("rule_set_version", String(20), nullable=False),
+    Column("rule_set_hash", String(64), nullable=False),
+    Column("outcomes", Text, nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("card_uuids", Text, nullable=False),
+    Column("cards_digest", String(64), nullable=False),
+    Column("kept_digest", String(64), nullable=False),
+    UniqueConstraint("writer", "seq", name="decisions_place"),
+    Index("decisions_time", "decided_at"),
+)
+cards = Table(
+    "cards",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("writer", String(36), nullable=False),
+    Column("seq", NUMBER, nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("card_uuid", String(256), nullable=False),
+    Column("client_id", String(200), nullable=False),
+    Column("decided_at", String(32), nullable=False),
+    Column("family", String(64), nullable=False),
+    Column("indicator", String(16), nullable=False),
+    Column("rules", Text, nullable=False),
+    Column("workups", Text, nullable=False),
+    Column("suggestions", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    ForeignKeyConstraint(["writer", "seq"], ["decisions.writer", "decisions.seq"], name="cards_decision"),
+    UniqueConstraint("writer", "seq", "place", name="cards_place"),
+    Index("cards_uuid", "card_uuid", "client_id"),
+)
+kept_inputs = Table(
+    "kept_inputs",
+    metadata,
+    Column("writer", String(36), primary_key=True),
+    Column("seq", NUMBER, primary_key=True),
+    Column("decided_at", String(32), nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["writer", "seq"], ["decisions.writer", "decisions.seq"], name="kept_inputs_decision"),
+    Index("kept_inputs_time", "decided_at"),
+)
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("identity", String(64), nullable=False, unique=True),
+    Column("received_at", String(32), nullable=False),
+    Column("client_id", String(200), nullable=False),
+    Column("service", String(64), nullable=False),
+    Column("card_uuid", String(256), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("outcome_at", String(32), nullable=False),
+    Column("suggestions", Text, nullable=False),
+    Column("reason_code", String(256)),
+    Column("reason_system", String(512)),
+    Column("reason_display", String(256)),
+    Column("reason_extension", Text),
+    Column("comment", Text),
+    Column("comment_cut", Boolean, nullable=False),
+    Index("feedback_card", "card_uuid", "client_id"),
+    Index("feedback_time", "received_at"),
+)
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", String(200), primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("changed_at", String(32), nullable=False),
+)
+seen_tokens = Table(
+    "seen_tokens",
+    metadata,
+    Column("client_id", String(200), primary_key=True),
+    Column("jti", String(256), primary_key=True),
+    Column("expires", NUMBER, nullable=False),
+    Index("seen_tokens_expiry", "expires"),
+)

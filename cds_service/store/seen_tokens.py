@@ -1,0 +1,36 @@
+"""Each token's id once, across workers and restarts: the database's unique key decides a race."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, insert
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from cds_service.errors import StoreUnavailable
+from cds_service.store.database import Database
+from cds_service.store.schema import seen_tokens
+
+
+class SeenTokens:
+    """The tokens that were used and have not expired."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def use(self, client_id: str, jti: str, expires: int) -> bool:
+        """Whether this is the token's first use. ``expires``: seconds since 1970 until which it is remembered.
+
+        Raises StoreUnavailable when that cannot be known: a token that cannot be noted is not let through.
+        """
+        try:
+            with self._database.writing() as connection:
+                connection.execute(insert(seen_tokens).values(client_id=client_id, jti=jti, expires=expires))
+        except IntegrityError:
+            return False
+        except (SQLAlchemyError, OSError):
+            raise StoreUnavailable("store.unavailable", "The service cannot record this now. Try again.") from None
+        return True
+
+    def forget_expired(self, now: int) -> int:
+        """Remove the tokens that expired before ``now`` (seconds since 1970); how many they were."""
+        with self._database.writing() as connection:
+            return connection.execute(delete(seen_tokens).where(seen_tokens.c.expires < now)).rowcount
