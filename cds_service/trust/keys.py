@@ -115,6 +115,16 @@ class _Entry:
             self.keys, self.loaded = read.keys, 0.0
             self.problem = "; ".join(read.problems) if not read.keys else None
 
+    def may_look_again(self, now: float) -> bool:
+        """Whether the last look is long enough ago for an unknown key id to cause another."""
+        return self.tried is None or now - self.tried >= RETRY_SECONDS
+
+    def due(self, now: float, wanted: bool) -> bool:
+        """Whether to load the keys now."""
+        if wanted or self.problem is not None:
+            return self.may_look_again(now)
+        return self.tried is None or now - self.tried >= RENEW_SECONDS
+
 
 Load = Callable[[Client], bytes]
 
@@ -122,15 +132,18 @@ Load = Callable[[Client], bytes]
 class KeyRing:
     """The keys of all registered clients. ``load`` brings the bytes behind a client's ``jku``."""
 
-    def __init__(self, registry: ClientRegistry, load: Load) -> None:
+    def __init__(self, registry: ClientRegistry, load: Load, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock``: seconds of any steady clock."""
         self._registry = registry
         self._load = load
+        self._clock = clock
         self._entries: dict[str, _Entry] = {}
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wanted: set[str] = set()
         self._registry_problem: str | None = None
+        self._registry_read = clock()
         self.loads = 0
         self._follow_registry()
 
@@ -140,7 +153,7 @@ class KeyRing:
         if entry is None or entry.client != client:
             return None
         key = entry.keys.get(kid)
-        if key is None and client.jwks is None:
+        if key is None and client.jwks is None and entry.may_look_again(self._clock()):
             self._wanted.add(client.id)
             self.start()
             self._wake.set()
@@ -153,27 +166,16 @@ class KeyRing:
                 self._thread = threading.Thread(target=self._run, name="client-keys", daemon=True)
                 self._thread.start()
 
-    def refresh(self, now: float | None = None) -> None:
+    def refresh(self) -> None:
         """Load every key set that is due: not yet loaded, old, or asked for by an unknown key id."""
-        now = time.monotonic() if now is None else now
-        self._follow_registry()
+        now = self._clock()
+        if now - self._registry_read >= REGISTRY_SECONDS:
+            self._registry_read = now
+            self._follow_registry(again=True)
         wanted, self._wanted = self._wanted, set()
         for entry in list(self._entries.values()):
-            if entry.client.jwks is None and not entry.client.disabled and self._due(entry, wanted, now):
+            if entry.client.jwks is None and not entry.client.disabled and entry.due(now, entry.client.id in wanted):
                 self._renew(entry, now)
-        self._wanted |= {name for name in wanted if name in self._entries and self._waits(self._entries[name], now)}
-
-    @staticmethod
-    def _waits(entry: _Entry, now: float) -> bool:
-        return entry.tried is not None and 0 < now - entry.tried < RETRY_SECONDS
-
-    def _due(self, entry: _Entry, wanted: set[str], now: float) -> bool:
-        if entry.tried is None:
-            return True
-        since = now - entry.tried
-        if entry.problem is not None or entry.client.id in wanted:
-            return since >= RETRY_SECONDS
-        return since >= RENEW_SECONDS
 
     def _renew(self, entry: _Entry, now: float) -> None:
         entry.tried = now
@@ -190,13 +192,15 @@ class KeyRing:
         if entry.loaded is not None and now - entry.loaded > KEPT_SECONDS:
             entry.keys = {}
 
-    def _follow_registry(self) -> None:
+    def _follow_registry(self, *, again: bool = False) -> None:
         try:
-            if self._entries:
+            if again:
                 self._registry.reload()
             self._registry_problem = None
         except SettingsError as problem:
             self._registry_problem = str(problem)
+        except Exception as problem:  # a database that does not answer: the clients we know go on
+            self._registry_problem = type(problem).__name__
         current: dict[str, _Entry] = {}
         for client in self._registry.clients():
             known = self._entries.get(client.id)

@@ -1,18 +1,250 @@
-"""The only place that opens a socket: one call to an address on this machine, bounded in time and size."""
+"""The only module that opens a socket. What it may call, and for how long, the caller has decided before.
+
+A GET through ``Line`` goes to a registered base, at an address that was judged before it was connected to, without
+redirects, proxies or credentials of the environment, and reads no more than it was told to.
+"""
 
 from __future__ import annotations
 
+import functools
+import logging
+import socket
+import ssl
+import threading
+import zlib
 from collections.abc import Mapping
+from contextlib import closing, suppress
+from enum import Enum
 from ipaddress import ip_address
+from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 
 from cds_service.errors import InputError
+from cds_service.trust.addresses import Base, may_call
+from cds_service.trust.deadline import Deadline
 
 SECONDS = 5.0
 LARGEST = 8 * 1024 * 1024
+LARGEST_ON_THE_WIRE = 2 * 1024 * 1024
+LARGEST_INFLATED = 8 * 1024 * 1024
+PIECE = 64 * 1024
+JSON_TYPES = ("application/fhir+json", "application/json", "application/json+fhir", "application/jwk-set+json")
+logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log URLs, and they name patients
+
+
+class Trouble(Enum):
+    """Why a call brought nothing: a closed set, without any value of the far side."""
+
+    TIMEOUT = "no answer in time"
+    ADDRESS = "its address may not be called"
+    CONNECTION = "no connection, or it broke off"
+    TLS = "its certificate is not accepted"
+    REDIRECT = "it redirects"
+    UNAUTHORIZED = "it refuses the access token"
+    STATUS = "it answered with an error status"
+    CONTENT = "the answer is not JSON"
+    TOO_LARGE = "the answer is too large"
+    UNUSABLE = "the answer could not be used"
+    BUSY = "too many requests wait for this server"
+    OPEN = "this server failed again and again; it is left alone for a while"
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether the server as a whole looks dead, rather than this one question badly asked."""
+        return self in (Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.ADDRESS)
+
+
+class Unreachable(Exception):
+    """A call brought nothing."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+        super().__init__(trouble.value)
+
+
+class Route:
+    """Where a base is: its addresses, looked up once and all judged, and the authority that vouches for its name."""
+
+    def __init__(self, base: Base, networks: tuple[str, ...] = (), ca_file: str | None = None) -> None:
+        self.base = base
+        self._networks = networks
+        self.ca_file = ca_file
+        self._lock = threading.Lock()
+        self._addresses: tuple[str, ...] | None = None
+
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses of the host. Raises Unreachable when there is none, or when any of them may not be called."""
+        with self._lock:
+            if self._addresses is None:
+                try:
+                    found = socket.getaddrinfo(self.base.host, self.base.port, type=socket.SOCK_STREAM)
+                except (OSError, UnicodeError):
+                    raise Unreachable(Trouble.CONNECTION) from None
+                self._addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+            if not self._addresses or not all(may_call(address, self._networks) for address in self._addresses):
+                raise Unreachable(Trouble.ADDRESS)
+            return self._addresses
+
+
+@functools.cache
+def _tls(ca_file: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer, certificate and name checked; loading the authorities takes milliseconds, so once."""
+    context = ssl.create_default_context(cafile=ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _connect(connection: HTTPConnection, addresses: tuple[str, ...], deadline: Deadline) -> socket.socket:
+    for address in addresses:
+        if deadline.passed:
+            break
+        try:
+            return socket.create_connection((address, connection.port), timeout=deadline.left or 0.001)
+        except TimeoutError:
+            raise Unreachable(Trouble.TIMEOUT) from None
+        except OSError:
+            continue
+    raise Unreachable(Trouble.TIMEOUT if deadline.passed else Trouble.CONNECTION)
+
+
+class _PlainLine(HTTPConnection):
+    """A connection to one of the addresses that were judged, whatever the name says by now."""
+
+    addresses: tuple[str, ...] = ()
+    line: Line
+
+    def _new_conn(self) -> socket.socket:
+        return self.line.hold(_connect(self, self.addresses, self.line.deadline))
+
+
+class _TlsLine(HTTPSConnection):
+    """The same with TLS; name and certificate are checked against the host's name, not the address."""
+
+    addresses: tuple[str, ...] = ()
+    line: Line
+
+    def _new_conn(self) -> socket.socket:
+        return self.line.hold(_connect(self, self.addresses, self.line.deadline))
+
+
+class Line:
+    """One connection for several GETs to one base, one after another, all before one deadline."""
+
+    def __init__(self, route: Route, deadline: Deadline, headers: Mapping[str, str]) -> None:
+        """``headers`` go with every GET; with a token among them they live as long as this line."""
+        self.deadline = deadline
+        self._route = route
+        self._headers = {**headers, "Accept-Encoding": "gzip, identity", "User-Agent": "cds-service"}
+        self._connection: _PlainLine | _TlsLine | None = None
+        self._held: socket.socket | None = None
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+                 ) -> None:  # fmt: skip
+        self._hang_up()
+
+    def hold(self, connected: socket.socket) -> socket.socket:
+        """Keep a second handle on a new socket: TLS takes the first one away, and the deadline has to cut it."""
+        if self._held is not None:
+            self._held.close()
+        self._held = connected.dup()
+        return connected
+
+    def _cut(self) -> None:
+        held = self._held
+        if held is not None:
+            with suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def get(self, path: str) -> bytes:
+        """The body that the server gives for ``path`` (path and query). Raises Unreachable."""
+        if self.deadline.passed:
+            raise Unreachable(Trouble.TIMEOUT)
+        try:
+            with self.deadline.cutting(self._cut):
+                return self._get(path)
+        except Unreachable:
+            self._hang_up()
+            raise
+        except ssl.SSLCertVerificationError:
+            trouble = Trouble.TLS
+        except (HTTPError, OSError, ValueError, zlib.error) as problem:
+            certificate = isinstance(problem.__cause__ or problem.__context__, ssl.SSLCertVerificationError)
+            trouble = Trouble.TLS if certificate else Trouble.CONNECTION
+        self._hang_up()
+        raise Unreachable(Trouble.TIMEOUT if self.deadline.passed else trouble)
+
+    def _get(self, path: str) -> bytes:
+        connection = self._open()
+        connection.timeout = self.deadline.left or 0.001
+        connection.request("GET", path, headers=self._headers, preload_content=False, decode_content=False)
+        with closing(connection.getresponse()) as answer:
+            _judge(answer)
+            return self._read(answer)
+
+    def _open(self) -> _PlainLine | _TlsLine:
+        if self._connection is None:
+            addresses = self._route.addresses()
+            base = self._route.base
+            connection = (
+                _PlainLine(base.host, base.port)
+                if base.scheme == "http"
+                else _TlsLine(base.host, base.port, ssl_context=_tls(self._route.ca_file))
+            )
+            connection.addresses = addresses
+            connection.line = self
+            self._connection = connection
+        return self._connection
+
+    def _read(self, answer: BaseHTTPResponse) -> bytes:
+        """The body, inflated piece by piece so that no bomb is ever whole in memory."""
+        gzip = answer.headers.get("Content-Encoding", "identity").strip().lower() == "gzip"
+        inflate = zlib.decompressobj(31)
+        parts: list[bytes] = []
+        wire = size = 0
+        while piece := answer.read(PIECE, decode_content=False):
+            if self.deadline.passed:
+                raise Unreachable(Trouble.TIMEOUT)
+            wire += len(piece)
+            parts.append(inflate.decompress(piece, LARGEST_INFLATED + 1 - size) if gzip else piece)
+            size += len(parts[-1])
+            if wire > LARGEST_ON_THE_WIRE or size > LARGEST_INFLATED or inflate.unconsumed_tail:
+                raise Unreachable(Trouble.TOO_LARGE)
+        if self.deadline.passed:  # a connection that was cut looks like a body that ended
+            raise Unreachable(Trouble.TIMEOUT)
+        if gzip and not inflate.eof:
+            raise Unreachable(Trouble.CONNECTION)
+        return b"".join(parts)
+
+
+def _judge(answer: BaseHTTPResponse) -> None:
+    """Nothing but 200 and JSON is read. Raises Unreachable."""
+    if 300 <= answer.status < 400:
+        raise Unreachable(Trouble.REDIRECT)
+    if answer.status in (401, 403):
+        raise Unreachable(Trouble.UNAUTHORIZED)
+    if answer.status != 200:
+        raise Unreachable(Trouble.STATUS)
+    media = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    if media not in JSON_TYPES or encoding not in ("identity", "gzip"):
+        raise Unreachable(Trouble.CONTENT)
 
 
 class Answer(NamedTuple):

@@ -6,17 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from cds_service.errors import StoreUnavailable
+
 PURGE_EVERY = 1000
-
-
-class StoreUnavailable(Exception):
-    """It cannot be told whether a token was seen: the store does not answer."""
 
 
 class SeenTokens(Protocol):
     """The ids of tokens that were accepted. Times are seconds since 1970."""
 
-    def once(self, client_id: str, jti: str, expires: int, now: int) -> bool:
+    def use(self, client_id: str, jti: str, expires: int) -> bool:
         """True for the first use of this id by this client, False for every later one, whichever worker asks.
 
         Raises StoreUnavailable.
@@ -27,20 +25,23 @@ class SeenTokens(Protocol):
 
 
 class SeenInMemory:
-    """Ids seen by this process only: for the sandbox, and for a worker whose store does not answer."""
+    """Ids seen by this process only: for tests, and for a worker whose store does not answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
+        """``now``: seconds since 1970."""
+        self._now = now
         self._seen: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._next_purge = PURGE_EVERY
 
-    def once(self, client_id: str, jti: str, expires: int, now: int) -> bool:
+    def use(self, client_id: str, jti: str, expires: int) -> bool:
         """See SeenTokens."""
         with self._lock:
             if (client_id, jti) in self._seen:
                 return False
             self._seen[client_id, jti] = expires
             if len(self._seen) > self._next_purge:
+                now = self._now()
                 self._seen = {key: until for key, until in self._seen.items() if until >= now}
                 self._next_purge = len(self._seen) + PURGE_EVERY
             return True
@@ -60,10 +61,10 @@ class SeenWithFallback:
 
     PAUSE = 5.0
 
-    def __init__(self, store: SeenTokens, clock: Callable[[], float]) -> None:
+    def __init__(self, store: SeenTokens, memory: SeenTokens, clock: Callable[[], float]) -> None:
         """``clock``: seconds of any steady clock."""
         self._store = store
-        self._memory = SeenInMemory()
+        self._memory = memory
         self._clock = clock
         self._paused_until = float("-inf")
         self.unsure = 0
@@ -73,13 +74,13 @@ class SeenWithFallback:
         """Whether the store failed a moment ago."""
         return self._clock() < self._paused_until
 
-    def once(self, client_id: str, jti: str, expires: int, now: int) -> bool:
+    def use(self, client_id: str, jti: str, expires: int) -> bool:
         """See SeenTokens; never raises."""
-        if not self._memory.once(client_id, jti, expires, now):
+        if not self._memory.use(client_id, jti, expires):
             return False
         if not self.troubled:
             try:
-                return self._store.once(client_id, jti, expires, now)
+                return self._store.use(client_id, jti, expires)
             except StoreUnavailable:
                 self._paused_until = self._clock() + self.PAUSE
         self.unsure += 1

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from jwt.api_jws import PyJWS
 
@@ -35,7 +35,7 @@ _JWS = PyJWS(options={"enforce_minimum_key_length": True})
 class Cause(Enum):
     """Why a token is refused: a closed set, fit for logs and for a metric's label."""
 
-    NO_TOKEN = "no-token"
+    ABSENT = "absent"
     FORM = "form"
     HEADER = "header"
     ALGORITHM = "algorithm"
@@ -55,7 +55,7 @@ class Cause(Enum):
 
 
 EXPLAINED: Mapping[Cause, str] = {
-    Cause.NO_TOKEN: "there is no header 'Authorization: Bearer <token>'",
+    Cause.ABSENT: "there is no header 'Authorization: Bearer <token>'",
     Cause.FORM: "it is not three base64url parts of at most 8 KiB, each of the first two one JSON object without "
     "duplicate keys",
     Cause.HEADER: "its header needs alg, kid and typ 'JWT', may hold jku, and nothing else",
@@ -108,7 +108,7 @@ class TokenCheck:
         StoreUnavailable when it cannot be told whether the id was used.
         """
         claims = self.verify(authorization, endpoint, now)
-        if not self._seen.once(claims.client.id, claims.jti, claims.expires + LEEWAY, now):
+        if not self._seen.use(claims.client.id, claims.jti, claims.expires + LEEWAY):
             raise Refused(Cause.REPEATED, claims.client)
         return claims.client
 
@@ -153,7 +153,7 @@ class TokenCheck:
 
 def _token(authorization: str | None) -> str:
     if authorization is None or not authorization.strip():
-        raise Refused(Cause.NO_TOKEN)
+        raise Refused(Cause.ABSENT)
     if len(authorization) > LARGEST_TOKEN + len("Bearer "):
         raise Refused(Cause.FORM)
     found = _SCHEME.fullmatch(authorization)
@@ -235,5 +235,5 @@ def _text(payload: Mapping[str, Any], name: str, client: Client | None = None) -
     return value
 
 
-def _is_time(value: Any) -> bool:
+def _is_time(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**11
