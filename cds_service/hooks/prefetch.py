@@ -5,7 +5,7 @@ Only a query that was answered in full may let a fact count as not recorded; eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -38,16 +38,22 @@ class Supplied(NamedTuple):
     sent: tuple[Batch, ...]
 
 
-def read_prefetch(prefetch: Mapping[str, Any], types: Iterable[str]) -> Supplied:
-    """What came for the patient and for each of these resource types; keys we did not ask for are not read."""
+def read_prefetch(
+    prefetch: Mapping[str, Any], types: Iterable[str], fetched: Set[str] = frozenset(), failed: Set[str] = frozenset()
+) -> Supplied:
+    """What came for the patient and for each of these resource types; keys we did not ask for are not read.
+
+    ``fetched``: keys whose value came from the FHIR server; ``failed``: those asked for there in vain.
+    """
     states: dict[str, KeyState] = {}
     sent: list[Batch] = []
     answered: set[str] = set(SOURCES) - set(types)
     for kind, key in [("Patient", PATIENT_KEY), *((kind, SOURCES[kind]) for kind in SOURCES if kind in types)]:
         if key not in prefetch:
-            states[key] = KeyState.ABSENT
+            states[key] = KeyState.FAILED if key in failed else KeyState.ABSENT
             continue
-        state, found = _read_key(prefetch[key], kind, f"prefetch.{key}")
+        place = f"fetched.{key}" if key in fetched else f"prefetch.{key}"
+        state, found = _read_key(prefetch[key], kind, place)
         states[key] = state
         sent += found
         if state in IN_FULL:

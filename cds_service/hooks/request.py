@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from cds_service.errors import InvalidRequest
 from cds_service.hooks.strict_json import load
 from cds_service.record.times import parse_as_of
+from cds_service.trust.fhir_server import AccessToken
 
 HOOK = "patient-view"
 AS_OF = "example.infant-motor-cds.as-of"
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,256}", re.ASCII)  # FHIR says 64; vendors are seen to send longer ones
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[\w\-.]{1,256}", re.ASCII)
 _URL = re.compile(r"https?://[^\s]+", re.ASCII)
+_BEARER = re.compile(r"[!-~]{1,16384}", re.ASCII)
 LONGEST_INSTANCE = 256
 
 
@@ -29,6 +31,7 @@ class HookRequest(NamedTuple):
     prefetch: Mapping[str, Any]
     as_of: int | None
     authorized: bool
+    token: AccessToken | None = None
 
     @property
     def by_clinician(self) -> bool:
@@ -76,7 +79,19 @@ def parse_request(body: bytes) -> HookRequest:
         prefetch=_object(data, "prefetch", required=False),
         as_of=_as_of(_object(data, "extension", required=False)),
         authorized=authorization is not None,
+        token=_token(authorization or {}),
     )
+
+
+def _token(authorization: Mapping[str, Any]) -> AccessToken | None:
+    """The access token if it can be used: text for a header, of type Bearer, and not said to have expired."""
+    text = authorization.get("access_token")
+    kind, lasts = authorization.get("token_type", "Bearer"), authorization.get("expires_in", 1)
+    if not isinstance(text, str) or not _BEARER.fullmatch(text):
+        return None
+    if not isinstance(kind, str) or kind.lower() != "bearer" or not isinstance(lasts, int | float) or lasts <= 0:
+        return None
+    return AccessToken(text)
 
 
 def _same_patient(authorization: Mapping[str, Any] | None, patient_id: str) -> None:

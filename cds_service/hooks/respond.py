@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cds_service.errors import DataMissing
 from cds_service.hooks.cards import cards_of
+from cds_service.hooks.fetch import gather
 from cds_service.hooks.prefetch import IN_FULL, KeyState, Supplied, read_prefetch
 from cds_service.hooks.request import HookRequest
 from cds_service.record.binding import bind
@@ -18,6 +19,7 @@ from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import recommend
 from cds_service.rules.rule import Outcome
+from cds_service.trust.fhir_server import FhirAccess
 
 EVALUATION = "example.infant-motor-cds.evaluation"
 
@@ -36,30 +38,37 @@ class HookResponse(NamedTuple):
         return tuple(e.rule.id for e in self.evaluations if e.outcome is Outcome.INTERNAL_ERROR)
 
 
-def respond(request: HookRequest, library: RuleLibrary, as_of: int, public_url: str) -> HookResponse:
-    """The cards for this request at this moment.
+def respond(
+    request: HookRequest, library: RuleLibrary, as_of: int, public_url: str, access: FhirAccess | None = None
+) -> HookResponse:
+    """The cards for this request at this moment. ``access``: whom the caller may have us ask for what is missing.
 
     Raises WrongPatient when the data is not all of one patient, and DataMissing when the patient was not
-    supplied or nothing was from which a rule could be decided.
+    to be had or nothing was from which a rule could be decided.
     """
-    supplied = read_prefetch(request.prefetch, library.sources)
+    gathered = gather(request, library, access)
+    supplied = read_prefetch(gathered.values, library.sources, gathered.fetched, gathered.failed)
     bound = bind(supplied.sent, request.patient_id, request.fhir_server)
-    _require(supplied, request)
+    _require(supplied, request, gathered.causes)
     record = read_chart(bound, supplied.answered, as_of, library.reading)
     if record.knows_nothing:
-        raise _data_missing(supplied, request, supplied.answered - record.answered)
-    return answer(record, request, library, {key: state.value for key, state in supplied.states.items()}, public_url)
+        raise _data_missing(supplied, request, gathered.causes, supplied.answered - record.answered)
+    inputs = {key: state.value for key, state in supplied.states.items()}
+    return answer(record, request, library, inputs, public_url, gathered.causes)
 
 
 def answer(
-    record: PatientRecord, request: HookRequest, library: RuleLibrary, inputs: Mapping[str, str], public_url: str
-) -> HookResponse:
+    record: PatientRecord, request: HookRequest, library: RuleLibrary, inputs: Mapping[str, str], public_url: str,
+    causes: Mapping[str, str] = {},
+) -> HookResponse:  # fmt: skip
     """The cards for a record; the same path for the hook, the command line and every later reader."""
     evaluations = library.evaluate(record)
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
         cards = cards_of(recommend(evaluations, library.silent), record, request, library, public_url)
     body = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
+    if causes:
+        body["extension"][EVALUATION]["notFetched"] = dict(causes)
     return HookResponse(body, record, evaluations, inputs)
 
 
@@ -97,27 +106,35 @@ def _report(
     return report
 
 
-def _require(supplied: Supplied, request: HookRequest) -> None:
+def _require(supplied: Supplied, request: HookRequest, causes: Mapping[str, str]) -> None:
     if supplied.states[PATIENT_KEY] not in IN_FULL or not _has_patient(supplied):
-        raise _data_missing(supplied, request)
+        raise _data_missing(supplied, request, causes)
 
 
 def _has_patient(supplied: Supplied) -> bool:
     return any(batch.kind == "Patient" for batch in supplied.sent)
 
 
-def _data_missing(supplied: Supplied, request: HookRequest, unreadable: Iterable[str] = ()) -> DataMissing:
-    """The refusal that names every key not in full; ``unreadable``: the types of which an entry could not be read."""
-    if set(supplied.states.values()) == {KeyState.ABSENT} and request.prefetch:
+def _data_missing(
+    supplied: Supplied, request: HookRequest, causes: Mapping[str, str], unreadable: Iterable[str] = ()
+) -> DataMissing:
+    """The refusal that names every key not in full, and why it could not be fetched.
+
+    ``unreadable``: the types of which an entry could not be read.
+    """
+    nothing_came = set(supplied.states.values()) == {KeyState.ABSENT} and not causes
+    if nothing_came and request.prefetch:
         hint = f"None of the prefetch keys sent is one of ours: {', '.join(supplied.states)}."
-    elif set(supplied.states.values()) == {KeyState.ABSENT}:
+    elif nothing_came:
         hint = (
             "No prefetch came along"
             + ("" if request.authorized else " and no authorization to fetch it")
             + ". Some EHRs strip both when the URL called is not exactly the one registered."
         )
     else:
-        lacking = {key: state.value for key, state in supplied.states.items() if state not in IN_FULL}
+        lacking = {
+            key: causes.get(key, state.value) for key, state in supplied.states.items() if state not in IN_FULL
+        }
         if not _has_patient(supplied):
             lacking.setdefault(PATIENT_KEY, "no Patient in it")
         for kind in sorted(unreadable):
