@@ -11,12 +11,17 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from cds_service.errors import MethodNotAllowed, RequestError, TooLarge, UnknownService
+from cds_service.errors import MethodNotAllowed, RequestError, StoreUnavailable, TooLarge, UnknownService
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.settings import Settings, load_settings
+from cds_service.store.database import Database
 from cds_service.store.decisions import DecisionLog
+from cds_service.store.feedback import FeedbackStore
+from cds_service.store.schema_version import require_schema
+from cds_service.store.sealed_inputs import InputKeys
 from cds_service.web.answers import internal_error, outcome, request_id
 from cds_service.web.audit_pages import pages_blueprint
+from cds_service.web.feedback_api import feedback_blueprint
 from cds_service.web.front import Front
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
@@ -38,11 +43,16 @@ def create_app(
     clock = now if now is not None else lambda: datetime.now(UTC)
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
-    log = DecisionLog(settings.database_url, settings.decision_queue)
+    database = Database(settings.database_url)
+    keys = InputKeys(settings.inputs_key) if settings.keep_inputs and settings.inputs_key else None
+    require_schema(database, may_upgrade=settings.upgrades_schema)
+    log = DecisionLog(database, settings.decision_queue, keys=keys, may_upgrade=settings.upgrades_schema)
     health = Health(log)
     app.extensions["decision_log"] = log
     app.extensions["health"] = health
+    app.extensions["database"] = database
     app.register_blueprint(hooks_blueprint(library, settings, log, health, clock))
+    app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
     app.register_blueprint(operations_blueprint(library, health))
     app.register_blueprint(pages_blueprint(library, settings))
     _answer_errors(app)
@@ -67,6 +77,8 @@ def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
         answer = outcome(error)
+        if isinstance(error, StoreUnavailable):
+            answer.headers["Retry-After"] = "5"
         if isinstance(error, MethodNotAllowed):
             answer.headers["Allow"] = "POST, OPTIONS"
         return answer

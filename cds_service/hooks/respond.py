@@ -25,12 +25,13 @@ EVALUATION = "example.infant-motor-cds.evaluation"
 
 
 class HookResponse(NamedTuple):
-    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived."""
+    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived and with what."""
 
     body: Mapping[str, Any]
     record: PatientRecord
     evaluations: Sequence[Evaluation]
     inputs: Mapping[str, str]
+    prefetch: Mapping[str, Any] = {}
 
     @property
     def failed_rules(self) -> tuple[str, ...]:
@@ -54,7 +55,8 @@ def respond(
     if record.knows_nothing:
         raise _data_missing(supplied, request, gathered.causes, supplied.answered - record.answered)
     inputs = {key: state.value for key, state in supplied.states.items()}
-    return answer(record, request, library, inputs, public_url, gathered.causes)
+    response = answer(record, request, library, inputs, public_url, gathered.causes)
+    return response._replace(prefetch=gathered.values)
 
 
 def answer(
@@ -66,7 +68,7 @@ def answer(
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
         cards = cards_of(recommend(evaluations, library.silent), record, request, library, public_url)
-    body = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
+    body: dict[str, Any] = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
     if causes:
         body["extension"][EVALUATION]["notFetched"] = dict(causes)
     return HookResponse(body, record, evaluations, inputs)

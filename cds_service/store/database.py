@@ -83,9 +83,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that changes nothing and waits for nobody."""
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        """A transaction that changes nothing, waits for nobody, and sees the tables as they are at its start."""
+        with self.engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:

@@ -1,7 +1,7 @@
 """The decision log: what was decided for each call, kept apart from the answer so that it can never delay it.
 
-A bounded queue and one writer thread. When the queue is full or the database fails, the decision is dropped,
-counted and reported by /readyz; the caller has the cards all the same. No name, no value of a patient.
+A bounded queue and one writer thread. While the database cannot be written, decisions wait in the queue and
+/readyz says so; when the queue is full they are dropped and counted. The caller has the cards all the same.
 """
 
 from __future__ import annotations
@@ -9,109 +9,58 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-import orjson
-from msgspec import Struct
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    insert,
-)
+from msgspec.structs import replace
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from cds_service.store.append import Batch, Chain, ChainLost, append, batch_of, new_chain
+from cds_service.store.database import Database
+from cds_service.store.decision import Decision
+from cds_service.store.schema_version import require_schema
+from cds_service.store.sealed_inputs import InputKeys
 
 BATCH = 1000
 LINGER = 0.25  # seconds in which decisions gather, so that a busy service commits four times a second
-metadata = MetaData()
-decisions = Table(
-    "decisions",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("decided_at", String(30), nullable=False),
-    Column("request_id", String(64), nullable=False),
-    Column("hook_instance", String(256), nullable=False),
-    Column("as_of", String(30), nullable=False),
-    Column("rule_set_version", String(20), nullable=False),
-    Column("rule_set_hash", String(64), nullable=False),
-    Column("outcomes", Text, nullable=False),
-    Column("inputs", Text, nullable=False),
-    Column("card_uuids", Text, nullable=False),
-)
-
-
-class Decision(Struct, frozen=True, kw_only=True):
-    """One decision. ``outcomes``: rule id → outcome; ``inputs``: prefetch key → state."""
-
-    decided_at: str
-    request_id: str
-    hook_instance: str
-    as_of: str
-    rule_set_version: str
-    rule_set_hash: str
-    outcomes: Mapping[str, str]
-    inputs: Mapping[str, str]
-    card_uuids: Sequence[str]
-
-    def row(self) -> dict[str, str]:
-        """The decision as a row of the table."""
-        return {
-            "decided_at": self.decided_at,
-            "request_id": self.request_id,
-            "hook_instance": self.hook_instance,
-            "as_of": self.as_of,
-            "rule_set_version": self.rule_set_version,
-            "rule_set_hash": self.rule_set_hash,
-            "outcomes": _text(self.outcomes),
-            "inputs": _text(self.inputs),
-            "card_uuids": _text(list(self.card_uuids)),
-        }
-
-
-def _text(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def open_database(url: str) -> Engine:
-    """The database; SQLite in write-ahead mode, so that readers and the writer do not wait for one another."""
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _pragmas(connection: object, _: object) -> None:
-            cursor = connection.cursor()  # type: ignore[attr-defined]
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=2000", "foreign_keys=ON"):
-                cursor.execute(f"PRAGMA {pragma}")
-            cursor.close()
-
-    return engine
+RETRY = 1.0  # seconds between attempts while the database cannot be written
+WAITING_BYTES = 64 * 1024 * 1024  # of inputs that wait to be sealed; beyond, decisions are logged without them
+PASSING = (OperationalError, InterfaceError, PoolTimeout, OSError)  # locked, full, read-only, away: may pass
 
 
 class DecisionLog:
-    """Takes decisions without waiting and writes them in the background. Its thread starts with the first one."""
+    """Takes decisions without waiting and writes them in the background. Its thread starts with the first one.
 
-    def __init__(self, url: str, capacity: int) -> None:
-        self._url = url
+    ``lost`` is called with the number of decisions that were dropped, each time.
+    """
+
+    def __init__(
+        self, database: Database, capacity: int, *, keys: InputKeys | None = None, may_upgrade: bool = True
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._may_upgrade = may_upgrade
+        self.lost: Callable[[int], object] = lambda count: None
         self._queue: queue.Queue[Decision | None] = queue.Queue(capacity)
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._writer: threading.Thread | None = None
+        self._waiting_bytes = 0
         self.dropped = 0
+        self.without_inputs = 0
+        self.failing = False
 
     def record(self, decision: Decision) -> bool:
         """Take the decision for writing; False, and counted, when there is no room."""
         if self._writer is None:
             self._start()
+        if decision.kept is not None and not self._has_room(len(decision.kept)):
+            decision = replace(decision, kept=None)
         try:
             self._queue.put_nowait(decision)
         except queue.Full:
-            self.dropped += 1
+            self._drop(1)
+            self._give_back([decision])
             return False
         return True
 
@@ -124,6 +73,23 @@ class DecisionLog:
             self._queue.put(None)
             writer.join(timeout=10)
 
+    def _has_room(self, size: int) -> bool:
+        with self._lock:
+            if self._waiting_bytes + size > WAITING_BYTES:
+                self.without_inputs += 1
+                return False
+            self._waiting_bytes += size
+        return True
+
+    def _give_back(self, decisions: Sequence[Decision]) -> None:
+        with self._lock:
+            self._waiting_bytes -= sum(len(decision.kept or b"") for decision in decisions)
+
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            self.dropped += count
+        self.lost(count)
+
     def _start(self) -> None:
         with self._lock:
             if self._writer is None:
@@ -133,25 +99,39 @@ class DecisionLog:
                 atexit.register(self.close)
 
     def _write(self) -> None:
-        engine: Engine | None = None
+        chain = new_chain()
         stopping = False
         while not stopping:
             batch = [self._queue.get()]
             self._closing.wait(LINGER)
-            while len(batch) < BATCH and not self._queue.empty():
+            while (len(batch) < BATCH or self._closing.is_set()) and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             stopping = None in batch
-            rows = [decision.row() for decision in batch if decision is not None]
-            if not rows:
-                continue
+            decisions = [decision for decision in batch if decision is not None]
+            if decisions:
+                chain = self._keep(decisions, chain)
+                self._give_back(decisions)
+        self._database.close()
+
+    def _keep(self, decisions: Sequence[Decision], chain: Chain) -> Chain:
+        """Write the decisions, trying until it succeeds, cannot ever, or the service stops. The chain's new end."""
+        batch: Batch | None = None
+        while True:
             try:
-                if engine is None:
-                    engine = open_database(self._url)
-                    metadata.create_all(engine)
-                with engine.begin() as connection:
-                    connection.execute(insert(decisions), rows)
+                batch = batch or batch_of(decisions, chain, self._keys)
+                if chain.seq == 0:
+                    require_schema(self._database, may_upgrade=self._may_upgrade)
+                append(self._database, batch)
+                self.failing = False
+                return batch.end
+            except ChainLost:
+                batch, chain = None, new_chain()
+            except PASSING:
+                self.failing = True
+                if self._closing.is_set() or self._closing.wait(RETRY):
+                    break
             except Exception:  # whatever it is: the loss is counted, and the next batch is tried
-                self.dropped += len(rows)
-                engine = None
-        if engine is not None:
-            engine.dispose()
+                break
+        self._drop(len(decisions))
+        self._database.close()
+        return chain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from cds_service.errors import StoreUnavailable
@@ -27,10 +27,23 @@ class SeenTokens:
         except IntegrityError:
             return False
         except (SQLAlchemyError, OSError):
-            raise StoreUnavailable("store.unavailable", "The service cannot record this now. Try again.") from None
+            raise _unavailable() from None
         return True
+
+    def known(self, client_id: str, jti: str) -> bool:
+        """Whether the token was used; asking does not use it. Raises StoreUnavailable."""
+        mine = seen_tokens.c.client_id == client_id, seen_tokens.c.jti == jti
+        try:
+            with self._database.reading() as connection:
+                return connection.execute(select(seen_tokens.c.jti).where(*mine)).first() is not None
+        except (SQLAlchemyError, OSError):
+            raise _unavailable() from None
 
     def forget_expired(self, now: int) -> int:
         """Remove the tokens that expired before ``now`` (seconds since 1970); how many they were."""
         with self._database.writing() as connection:
             return connection.execute(delete(seen_tokens).where(seen_tokens.c.expires < now)).rowcount
+
+
+def _unavailable() -> StoreUnavailable:
+    return StoreUnavailable("store.unavailable", "The service cannot record this now. Try again.")

@@ -22,6 +22,13 @@ class Health:
         self.cards = Counter("cds_cards", "Cards given", ["family", "indicator"], registry=self.registry)
         self.rule_errors = Counter("cds_rule_errors", "Rules that raised: defects", ["rule"], registry=self.registry)
         self.seconds = Histogram("cds_decision_seconds", "Time to decide", registry=self.registry, buckets=BUCKETS)
+        self.decisions_lost = Counter("cds_decisions_lost", "Decisions that were not logged", registry=self.registry)
+        self.feedback = Counter("cds_feedback", "Feedback taken, repeats included", ["outcome"],
+                                registry=self.registry)  # fmt: skip
+        self.feedback_rejected = Counter("cds_feedback_rejected", "Entries not understood", registry=self.registry)
+        self.feedback_unknown = Counter("cds_feedback_unknown_cards", "Entries on cards not (yet) in the log",
+                                        registry=self.registry)  # fmt: skip
+        log.lost = self.decisions_lost.inc
         self._failed: dict[str, int] = {}
 
     def rules_failed(self, rules: Iterable[str]) -> None:
@@ -33,6 +40,10 @@ class Health:
     def problems(self) -> list[str]:
         """What an operator needs to look at; empty when all is well."""
         problems = [f"rule {rule}: raised {count} times since start" for rule, count in sorted(self._failed.items())]
+        if self._log.failing:
+            problems.append("decision log: the database cannot be written; decisions wait in memory")
+        if self._log.without_inputs:
+            problems.append(f"decision log: {self._log.without_inputs} decisions were logged without their input")
         if self._log.dropped:
             problems.append(f"decision log: {self._log.dropped} decisions were not written")
         return problems

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from flask import Blueprint, Response, g, request
 
 from cds_service.errors import InvalidRequest, MethodNotAllowed, UnknownService, UnsupportedMedia
 from cds_service.hooks.discovery import SERVICE_ID, discovery
+from cds_service.hooks.kept_request import write_kept
 from cds_service.hooks.request import AS_OF, HookRequest, parse_request
-from cds_service.hooks.respond import HookResponse, respond
-from cds_service.record.times import iso, moment
+from cds_service.hooks.respond import respond
+from cds_service.record.times import moment
 from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Settings
-from cds_service.store.decisions import Decision, DecisionLog
+from cds_service.store.decisions import DecisionLog
 from cds_service.web.answers import json_answer, request_id
 from cds_service.web.health import Health
+from cds_service.web.recording import decision_of
 
 LARGEST_BODY = 2 * 1024 * 1024
 MEDIA_TYPES = ("application/json", "application/fhir+json")
@@ -40,7 +42,7 @@ def hooks_blueprint(
 
     @api.post("/cds-services/<service_id>")
     def call(service_id: str) -> Response:
-        _require_known(service_id)
+        require_known(service_id)
         started = time.perf_counter()
         hook_request = parse_request(read_body())
         as_of = moment_of(hook_request, settings, now)
@@ -50,18 +52,20 @@ def hooks_blueprint(
         for card in response.body["cards"]:
             health.cards.labels(card["source"]["topic"]["code"], card["indicator"]).inc()
         g.cards = len(response.body["cards"])
-        log.record(decision_of(hook_request, response, library, request_id(), now()))
+        kept = write_kept(hook_request, response, settings.base_url) if settings.keep_inputs else None
+        log.record(decision_of(hook_request, response, library, request_id(), now(), kept))
         return json_answer(response.body)
 
     @api.route("/cds-services/<service_id>", methods=["GET", "PUT", "PATCH", "DELETE"])
     def other_methods(service_id: str) -> Response:
-        _require_known(service_id)
+        require_known(service_id)
         raise MethodNotAllowed("method", "Call this service by POST.")
 
     return api
 
 
-def _require_known(service_id: str) -> None:
+def require_known(service_id: str) -> None:
+    """Raises UnknownService for any id but our service's."""
     if service_id != SERVICE_ID:
         raise UnknownService("service.unknown", "No service has this id; see /cds-services for those that exist.")
 
@@ -82,20 +86,3 @@ def moment_of(hook_request: HookRequest, settings: Settings, now: Callable[[], d
     if not settings.accepts_as_of:
         raise InvalidRequest("request.as-of", "An as-of date is accepted in the sandbox only.", f"extension['{AS_OF}']")
     return hook_request.as_of
-
-
-def decision_of(
-    hook_request: HookRequest, response: HookResponse, library: RuleLibrary, request_id: str, now: datetime
-) -> Decision:
-    """What the decision log keeps of a call: outcomes, inputs and card uuids; nothing that names the patient."""
-    return Decision(
-        decided_at=now.astimezone(UTC).isoformat(timespec="milliseconds"),
-        request_id=request_id,
-        hook_instance=hook_request.hook_instance,
-        as_of=iso(response.record.as_of),
-        rule_set_version=library.reading.pack_version,
-        rule_set_hash=library.hash,
-        outcomes={evaluation.rule.id: evaluation.outcome.value for evaluation in response.evaluations},
-        inputs=response.inputs,
-        card_uuids=[card["uuid"] for card in response.body["cards"]],
-    )

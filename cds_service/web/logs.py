@@ -10,7 +10,7 @@ import structlog
 
 ALLOWED = frozenset(
     {"event", "level", "timestamp", "route", "method", "status", "code", "cards", "milliseconds", "request_id",
-     "kind", "place", "profile", "port"}
+     "kind", "place", "profile", "port", "cause", "client", "accepted", "rejected", "new", "unknown"}
 )  # fmt: skip
 
 

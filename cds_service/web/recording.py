@@ -1,0 +1,65 @@
+"""What is logged of a call, and for whom: outcomes, cards, how each input arrived; nothing that names the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from flask import g
+
+from cds_service.hooks.cards import BASIS
+from cds_service.hooks.discovery import SERVICE_ID
+from cds_service.hooks.request import HookRequest
+from cds_service.hooks.respond import HookResponse
+from cds_service.record.times import iso
+from cds_service.rules.library import RuleLibrary
+from cds_service.store.chain import digest
+from cds_service.store.decision import CardShown, Decision
+
+
+def client_id() -> str:
+    """The id of the client that calls; empty where callers are not told apart."""
+    client = g.get("client")
+    return "" if client is None else str(client.id)
+
+
+def written(when: datetime) -> str:
+    """The time as the tables keep it."""
+    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def decision_of(
+    hook_request: HookRequest, response: HookResponse, library: RuleLibrary, request_id: str, now: datetime,
+    kept: bytes | None = None,
+) -> Decision:  # fmt: skip
+    """What the decision log keeps of a call. ``kept``: the input, where the settings say that it is kept."""
+    return Decision(
+        decided_at=written(now),
+        request_id=request_id,
+        client_id=client_id(),
+        service=SERVICE_ID,
+        hook_instance=hook_request.hook_instance,
+        as_of=iso(response.record.as_of),
+        rule_set_version=library.reading.pack_version,
+        rule_set_hash=library.hash,
+        outcomes={evaluation.rule.id: evaluation.outcome.value for evaluation in response.evaluations},
+        inputs=response.inputs,
+        cards=[card_shown(card) for card in response.body["cards"]],
+        kept=kept,
+    )
+
+
+def card_shown(card: Mapping[str, Any]) -> CardShown:
+    """What the log keeps of a card: what it asks and why, not what it says of the patient."""
+    basis = card["extension"][BASIS]
+    return CardShown(
+        uuid=card["uuid"],
+        family=card["source"]["topic"]["code"],
+        indicator=card["indicator"],
+        rules=basis["rules"],
+        workups=basis["workups"],
+        suggestions=[suggestion["uuid"] for suggestion in card.get("suggestions", ())],
+        digest=digest(orjson.dumps(card)),
+    )
