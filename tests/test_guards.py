@@ -11,10 +11,23 @@ import pytest
 import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infants import codeable, condition, infant, lab, observation, outcome, report, workups
+from infants import (
+    BASIS,
+    NEWBORN,
+    codeable,
+    condition,
+    infant,
+    lab,
+    observation,
+    outcome,
+    qualifier_extension,
+    report,
+    workups,
+)
 from markdown_it import MarkdownIt
 
 from cds_service.app import create_app
+from cds_service.errors import DataMissing
 from cds_service.hooks.wording import LONGEST, markdown_text
 from cds_service.record.truth import UNKNOWN
 from cds_service.settings import Profile, Settings
@@ -116,3 +129,41 @@ def test_a_log_line_keeps_only_what_is_allowed(monkeypatch: pytest.MonkeyPatch) 
     ))  # fmt: skip
     logs.logger.info("answered", status=200, patient="p1", body={"name": "Sample"})
     assert json.loads(written.getvalue()) == {"event": "answered", "status": 200}
+
+
+def test_the_glucose_that_a_reassurance_wanted_recorded_is_among_its_evidence() -> None:
+    glucose = lab("lab_glucose", 70, "mg/dL")
+    jittery = observation("jitteriness")
+    answer = infant(jittery, glucose, birth=NEWBORN)
+    (basis,) = (card["extension"][BASIS] for card in answer.body["cards"])
+    assert basis["workups"] == [{"id": "reassurance", "urgency": "info"}]
+    assert {f"Observation/{jittery['id']}", f"Observation/{glucose['id']}"} <= set(basis["evidence"])
+
+
+@pytest.mark.parametrize(
+    ("tremor", "name"),
+    [
+        (observation("tremor", None, ("CANARY-1", "severe")), "a qualifier that is not known"),
+        (condition("tremor", None, ("CANARY-1", "severe")), "a qualifier that is not known"),
+        (condition("tremor", extension=[qualifier_extension("severity", "CANARY-1")]), "'severity'"),
+    ],
+)
+def test_an_unknown_qualifier_is_told_without_its_words(tremor: dict[str, Any], name: str) -> None:
+    answer = infant(tremor)
+    (ignored,) = report(answer)["ignored"]
+    assert name in ignored["reason"]
+    assert "CANARY" not in json.dumps(answer.body)
+
+
+def test_a_refusal_names_the_key_of_which_an_entry_could_not_be_read() -> None:
+    with pytest.raises(DataMissing) as refused:
+        infant(observation("seizure", code=7), without=("conditions",))
+    assert "prefetch.conditions: absent" in str(refused.value)
+    assert "prefetch.observations: an entry could not be read" in str(refused.value)
+
+
+def test_a_refusal_names_the_patient_that_did_not_come_among_other_lacks() -> None:
+    with pytest.raises(DataMissing) as refused:
+        infant(TREMOR, prefetch={"patient": None}, without=("conditions",))
+    assert "prefetch.conditions: absent" in str(refused.value)
+    assert "prefetch.patient: no Patient in it" in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,21 +16,24 @@ import pytest
 import requests
 
 ROOT = Path(__file__).parents[1]
+# An egg-info left by an editable install lists files that setup.cfg may no longer name, and setuptools packs them.
+LEFT_BEHIND = shutil.ignore_patterns("*.egg-info", "build", "dist", ".*", "node_modules", "__pycache__", "*.sqlite3*")
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel installed into its own environment, and nothing of the checkout in reach."""
+    """A folder with the wheel, built as from a fresh clone, in its own environment; the checkout is out of reach."""
     folder = tmp_path_factory.mktemp("elsewhere")
+    source = shutil.copytree(ROOT, tmp_path_factory.mktemp("source") / "clone", ignore=LEFT_BEHIND)
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder / "dist"), str(ROOT)],
-        check=True, capture_output=True,
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder / "dist"), str(source)],
+        env=environment(), check=True, capture_output=True,
     )  # fmt: skip
     venv.create(folder / "venv", with_pip=True)
     (wheel,) = (folder / "dist").glob("*.whl")
     subprocess.run(
         [str(folder / "venv/bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)],
-        check=True, capture_output=True,
+        env=environment(), check=True, capture_output=True,
     )  # fmt: skip
     return folder
 

@@ -214,8 +214,7 @@ class _Chart:
             self._findings.setdefault(finding.concept, []).append(finding)
             if finding.presence is Presence.UNKNOWN:
                 self._unreadable.append(Unreadable(reference, finding.problem))
-        for name in ignored:
-            self._ignored.append(Unreadable(reference, f"unknown value of the qualifier {name[:40]!r}"))
+        self._ignored += [Unreadable(reference, reason) for reason in ignored]
 
     def _add_work(self, found: Iterable[Work]) -> None:
         for item in found:

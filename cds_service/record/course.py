@@ -28,14 +28,14 @@ def dated(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def course_of(
-    current: Sequence[Finding], persistent: Truth, first_seen: Span | None, as_of: int, reading: Reading
+    current: Sequence[Finding], persistent: Truth, since: Span | None, as_of: int, reading: Reading
 ) -> Course:
     """What the facts that are current show together; whether they cluster is told later, across findings."""
     return Course(
         persistent=persistent,
         bilateral=_bilateral(current, as_of),
         events=_events(current, reading.event_gap_days),
-        first_seen=first_seen,
+        first_seen=since,
     )
 
 

@@ -15,7 +15,7 @@ from cds_service.record.facts import Evidence, Interval, LabResult
 from cds_service.record.observations import When
 from cds_service.record.reading import Analyte, Reading
 from cds_service.record.times import Span, is_before, within
-from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
+from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth
 from cds_service.record.units import interval_of, scaled, unit_code
 
 LOW_FLAGS, HIGH_FLAGS, NORMAL, ABNORMAL = frozenset({"L", "LL"}), frozenset({"H", "HH"}), "N", "A"
@@ -156,40 +156,38 @@ def _compare(
     low: float | None,
     high: float | None,
     by: str,
-    limit: str = "",
     inclusive: tuple[bool, bool] = (False, False),
 ) -> Verdict | None:
     is_low = _beyond(value, low, below=True, inclusive=inclusive[0])
     is_high = _beyond(value, high, below=False, inclusive=inclusive[1])
     if UNKNOWN in (is_low, is_high):
         return None
-    return Verdict(is_low is TRUE, is_high is TRUE, TRUE in (is_low, is_high), by, limit)
+    return Verdict(is_low is TRUE, is_high is TRUE, TRUE in (is_low, is_high), by)
 
 
 def _beyond(value: Interval, limit: float | None, *, below: bool, inclusive: bool) -> Truth:
     if limit is None:
         return FALSE
     if below:
-        return Truth(2 - value.is_above(limit)) if inclusive else value.is_below(limit)
-    return Truth(2 - value.is_below(limit)) if inclusive else value.is_above(limit)
+        return NEGATION[value.is_above(limit)] if inclusive else value.is_below(limit)
+    return NEGATION[value.is_below(limit)] if inclusive else value.is_above(limit)
 
 
 def _judge_limits(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict | None:
     """The verdict on which every age band that the result may fall into agrees."""
     if result.value is None or result.span is None or result.scale is None:
         return None
-    sides: dict[str, list[tuple[Truth, str, bool, float | None]]] = {"low": [], "high": []}
+    sides: dict[str, list[tuple[str, bool, float | None]]] = {"low": [], "high": []}
     for band in analyte.bands.get(result.analyte, ()):
-        inside = in_band(birth, result.span, band.start, band.end, band.preterm)
-        if inside is not FALSE:
-            sides[band.direction].append((inside, band.id, band.inclusive, band.limit.get(result.scale)))
+        if in_band(birth, result.span, band.start, band.end, band.preterm) is not FALSE:
+            sides[band.direction].append((band.id, band.inclusive, band.limit.get(result.scale)))
     if not sides["low"] and not sides["high"]:
         return None
-    lows = sides["low"] or [(TRUE, "", False, None)]
-    highs = sides["high"] or [(TRUE, "", False, None)]
+    lows = sides["low"] or [("", False, None)]
+    highs = sides["high"] or [("", False, None)]
     verdicts = []
-    for _, low_id, low_inclusive, low in lows:
-        for _, high_id, high_inclusive, high in highs:
+    for low_id, low_inclusive, low in lows:
+        for high_id, high_inclusive, high in highs:
             verdict = _compare(result.value, low, high, "limit", inclusive=(low_inclusive, high_inclusive))
             if verdict is None:
                 return None

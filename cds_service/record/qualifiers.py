@@ -34,7 +34,7 @@ class Said(NamedTuple):
 
 
 class Collector:
-    """Gathers the qualifiers of one resource and notes the values that nobody knows."""
+    """Gathers the qualifiers of one resource and notes what nobody knows, never in the record's own words."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -59,7 +59,7 @@ class Collector:
             else:
                 self._numbers[said.name] = number
         else:
-            self.ignored.append(said.name)
+            self.ignored.append("a qualifier that is not known")
 
     def value(self, name: str, value: str) -> None:
         """One coded value more."""
@@ -85,7 +85,7 @@ class Collector:
             if coding.system == self._reading.qualifier_system and coding.code in known:
                 self.value(said.name, str(coding.code))
                 return
-        self.ignored.append(said.name)
+        self.ignored.append(f"unknown value of the qualifier {said.name!r}")
 
     def _number(self, said: Said) -> Interval | None:
         if said.name in COUNTS:
@@ -108,7 +108,7 @@ def _is_count(quantity: Quantity, units: frozenset[str]) -> bool:
 
 
 def of_observation(observation: Observation, reading: Reading, movement: bool) -> tuple[Qualifiers, list[str]]:
-    """What the Observation says of its findings, and the qualifiers whose value nobody knows."""
+    """What the Observation says of its findings, and what of it is ignored because nobody knows it."""
     if not observation.component and observation.bodySite is None and observation.effectivePeriod is None:
         return NO_QUALIFIERS, []
     collector = Collector(reading)
