@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from cds_service.errors import MethodNotAllowed, RequestError, StoreUnavailable, TooLarge, UnknownService
+from cds_service.errors import (
+    MethodNotAllowed,
+    RequestError,
+    StoreUnavailable,
+    TooLarge,
+    Unauthenticated,
+    UnknownService,
+)
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.settings import Settings, load_settings
 from cds_service.store.database import Database
@@ -19,8 +26,9 @@ from cds_service.store.decisions import DecisionLog
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.schema_version import require_schema
 from cds_service.store.sealed_inputs import InputKeys
-from cds_service.web.answers import internal_error, outcome, request_id
+from cds_service.web.answers import internal_error, outcome, request_id, unauthenticated
 from cds_service.web.audit_pages import pages_blueprint
+from cds_service.web.callers import Callers
 from cds_service.web.feedback_api import feedback_blueprint
 from cds_service.web.front import Front
 from cds_service.web.health import Health
@@ -51,12 +59,15 @@ def create_app(
     app.extensions["decision_log"] = log
     app.extensions["health"] = health
     app.extensions["database"] = database
-    app.register_blueprint(hooks_blueprint(library, settings, log, health, clock))
+    callers = Callers(settings, database, health, clock)
+    app.extensions["callers"] = callers
+    app.register_blueprint(hooks_blueprint(library, settings, callers, log, health, clock))
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
     app.register_blueprint(operations_blueprint(library, health))
     app.register_blueprint(pages_blueprint(library, settings))
     _answer_errors(app)
     _frame_answers(app, settings, health)
+    app.before_request(callers.know)
     return app
 
 
@@ -76,6 +87,8 @@ def worker_app() -> Front:
 def _answer_errors(app: Flask) -> None:
     @app.errorhandler(RequestError)
     def refused(error: RequestError) -> Response:
+        if isinstance(error, Unauthenticated):
+            return unauthenticated(error)
         answer = outcome(error)
         if isinstance(error, StoreUnavailable):
             answer.headers["Retry-After"] = "5"

@@ -9,6 +9,7 @@ CdsError
     ├── MalformedJson          400 json.*            the bytes are not acceptable JSON
     ├── InvalidRequest         400 request.*         JSON, but not a CDS Hooks request we can answer
     ├── WrongPatient           400 patient.mismatch  data of another patient came along
+    ├── Unauthenticated        401 (no body)         no good token came along
     ├── UnknownService         404 service.unknown
     ├── MethodNotAllowed       405 method
     ├── DataMissing            412 data.missing      required FHIR data was not supplied
@@ -88,6 +89,16 @@ class WrongPatient(RequestError):
     """The request holds data of somebody other than the patient of its context."""
 
     issue_type = "business-rule"
+
+
+class Unauthenticated(RequestError):
+    """No good token came along. The answer is empty whatever the cause (CDS Hooks best practices, JWT)."""
+
+    status = 401
+    issue_type = "login"
+
+    def __init__(self) -> None:
+        super().__init__("unauthenticated", "Send a valid token.")
 
 
 class UnknownService(RequestError):

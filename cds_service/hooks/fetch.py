@@ -27,15 +27,18 @@ MORE_PAGES = "not every page could be read"
 _QUERY = re.compile(r"[!\"$-~]*", re.ASCII)
 
 
+# What stands for a query that was sent in vain: the same as a client's own failed query (CHECKLIST §5b).
+FAILED: Mapping[str, Any] = {"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "incomplete"}]}
+
+
 class Gathered(NamedTuple):
-    """All that is to be had: ``values`` by prefetch key, which of them were fetched, which were asked for in vain.
+    """All that is to be had: ``values`` by prefetch key, and which of them the FHIR server was asked for.
 
     ``causes``: for each key that is not there in full, why; in fixed words, without a value of anybody's.
     """
 
     values: Mapping[str, Any]
     fetched: frozenset[str] = frozenset()
-    failed: frozenset[str] = frozenset()
     causes: Mapping[str, str] = {}
 
 
@@ -61,16 +64,13 @@ def gather(request: HookRequest, library: RuleLibrary, access: FhirAccess | None
     for key, answer in server.ask(questions).items():
         if isinstance(answer, Trouble):
             causes[key] = answer.value
+            values.setdefault(key, FAILED)
             continue
         values[key] = answer.value
         if answer.cause is not None:
             causes[key] = answer.cause
-    return Gathered(
-        values,
-        fetched=frozenset(key for key in wanted if values.get(key) is not sent.get(key)),
-        failed=frozenset(key for key in causes if key not in values),
-        causes=causes,
-    )
+    fetched = frozenset(key for key in wanted if values[key] is not sent.get(key))
+    return Gathered(values, fetched, causes)
 
 
 def _pages(base: Base, first: Any, query: str, get: Get) -> _Found:

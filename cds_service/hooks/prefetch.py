@@ -38,19 +38,17 @@ class Supplied(NamedTuple):
     sent: tuple[Batch, ...]
 
 
-def read_prefetch(
-    prefetch: Mapping[str, Any], types: Iterable[str], fetched: Set[str] = frozenset(), failed: Set[str] = frozenset()
-) -> Supplied:
+def read_prefetch(prefetch: Mapping[str, Any], types: Iterable[str], fetched: Set[str] = frozenset()) -> Supplied:
     """What came for the patient and for each of these resource types; keys we did not ask for are not read.
 
-    ``fetched``: keys whose value came from the FHIR server; ``failed``: those asked for there in vain.
+    ``fetched``: keys whose value came from the FHIR server.
     """
     states: dict[str, KeyState] = {}
     sent: list[Batch] = []
     answered: set[str] = set(SOURCES) - set(types)
     for kind, key in [("Patient", PATIENT_KEY), *((kind, SOURCES[kind]) for kind in SOURCES if kind in types)]:
         if key not in prefetch:
-            states[key] = KeyState.FAILED if key in failed else KeyState.ABSENT
+            states[key] = KeyState.ABSENT
             continue
         place = f"fetched.{key}" if key in fetched else f"prefetch.{key}"
         state, found = _read_key(prefetch[key], kind, place)

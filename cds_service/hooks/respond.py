@@ -48,7 +48,7 @@ def respond(
     to be had or nothing was from which a rule could be decided.
     """
     gathered = gather(request, library, access)
-    supplied = read_prefetch(gathered.values, library.sources, gathered.fetched, gathered.failed)
+    supplied = read_prefetch(gathered.values, library.sources, gathered.fetched)
     bound = bind(supplied.sent, request.patient_id, request.fhir_server)
     _require(supplied, request, gathered.causes)
     record = read_chart(bound, supplied.answered, as_of, library.reading)
@@ -68,9 +68,10 @@ def answer(
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
         cards = cards_of(recommend(evaluations, library.silent), record, request, library, public_url)
-    body: dict[str, Any] = {"cards": cards, "extension": {EVALUATION: _report(record, evaluations, inputs, library, request)}}
+    report = _report(record, evaluations, inputs, library, request)
     if causes:
-        body["extension"][EVALUATION]["notFetched"] = dict(causes)
+        report["notFetched"] = dict(causes)
+    body = {"cards": cards, "extension": {EVALUATION: report}}
     return HookResponse(body, record, evaluations, inputs)
 
 
@@ -134,9 +135,7 @@ def _data_missing(
             + ". Some EHRs strip both when the URL called is not exactly the one registered."
         )
     else:
-        lacking = {
-            key: causes.get(key, state.value) for key, state in supplied.states.items() if state not in IN_FULL
-        }
+        lacking = {key: causes.get(key, state.value) for key, state in supplied.states.items() if state not in IN_FULL}
         if not _has_patient(supplied):
             lacking.setdefault(PATIENT_KEY, "no Patient in it")
         for kind in sorted(unreadable):

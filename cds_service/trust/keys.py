@@ -144,6 +144,7 @@ class KeyRing:
         self._wanted: set[str] = set()
         self._registry_problem: str | None = None
         self._registry_read = clock()
+        self._first_round = threading.Event()
         self.loads = 0
         self._follow_registry()
 
@@ -165,6 +166,12 @@ class KeyRing:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="client-keys", daemon=True)
                 self._thread.start()
+
+    def preload(self, seconds: float) -> None:
+        """Start, and wait until every key set was asked for once, but no longer than this."""
+        if any(entry.client.jwks is None for entry in self._entries.values()):
+            self.start()
+            self._first_round.wait(seconds)
 
     def refresh(self) -> None:
         """Load every key set that is due: not yet loaded, old, or asked for by an unknown key id."""
@@ -209,8 +216,9 @@ class KeyRing:
 
     def _run(self) -> None:
         while True:
-            self.refresh()
             self._wake.clear()
+            self.refresh()
+            self._first_round.set()
             self._wake.wait(REGISTRY_SECONDS)
 
     def problems(self) -> list[str]:

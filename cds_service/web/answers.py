@@ -37,6 +37,14 @@ def outcome(error: RequestError) -> Response:
     return _outcome(error.status, error.issue_type, error.code, error.text, error.expression)
 
 
+def unauthenticated(error: RequestError) -> Response:
+    """The one answer to every caller without a good token: nothing in it tells one cause from another."""
+    g.error_code = error.code
+    answer = Response(status=error.status, headers={"WWW-Authenticate": "Bearer"})
+    del answer.headers["Content-Type"]
+    return answer
+
+
 def internal_error() -> Response:
     """The answer to a defect of ours."""
     return _outcome(500, "exception", "internal", "The service failed. Quote the request id to its operator.", None)

@@ -18,6 +18,7 @@ from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Settings
 from cds_service.store.decisions import DecisionLog
 from cds_service.web.answers import json_answer, request_id
+from cds_service.web.callers import Callers
 from cds_service.web.health import Health
 from cds_service.web.recording import decision_of
 
@@ -26,8 +27,9 @@ MEDIA_TYPES = ("application/json", "application/fhir+json")
 
 
 def hooks_blueprint(
-    library: RuleLibrary, settings: Settings, log: DecisionLog, health: Health, now: Callable[[], datetime]
-) -> Blueprint:
+    library: RuleLibrary, settings: Settings, callers: Callers, log: DecisionLog, health: Health,
+    now: Callable[[], datetime],
+) -> Blueprint:  # fmt: skip
     """The endpoints under /cds-services. ``now`` is the clock."""
     api = Blueprint("hooks", __name__)
     services = discovery(library)
@@ -46,7 +48,7 @@ def hooks_blueprint(
         started = time.perf_counter()
         hook_request = parse_request(read_body())
         as_of = moment_of(hook_request, settings, now)
-        response = respond(hook_request, library, as_of, settings.base_url)
+        response = respond(hook_request, library, as_of, settings.base_url, callers.access())
         health.seconds.observe(time.perf_counter() - started)
         health.rules_failed(response.failed_rules)
         for card in response.body["cards"]:

@@ -1,0 +1,126 @@
+"""Who is calling: before anything under /cds-services is looked at, the caller is known or refused.
+
+Every refusal looks the same: 401 without a body. The cause goes into the log and a counter.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from ipaddress import ip_address
+
+import msgspec
+from flask import g, request
+from prometheus_client import Counter
+
+from cds_service.errors import SettingsError, Unauthenticated
+from cds_service.settings import Profile, Settings
+from cds_service.store.clients import ClientStore
+from cds_service.store.database import Database
+from cds_service.store.seen_tokens import SeenTokens as StoredTokens
+from cds_service.trust.clients import Client, ClientFile, ClientRegistry, ClientSource, client_of
+from cds_service.trust.fhir_server import KEYS_SECONDS, FhirAccess, FhirCalls, load_keys
+from cds_service.trust.keys import KeyRing
+from cds_service.trust.seen_tokens import SeenInMemory, SeenTokens, SeenWithFallback
+from cds_service.trust.tokens import Refused, TokenCheck
+from cds_service.web.health import Health
+from cds_service.web.logs import logger
+
+ROOT = "/cds-services"
+MAY_WAIT = "cds.may_wait"  # in the WSGI environment; False where waiting would hold other callers
+
+
+class DatabaseClients:
+    """The clients registered in the database. While it does not answer, those it named last."""
+
+    def __init__(self, store: ClientStore) -> None:
+        self._store = store
+        self._last: Sequence[Client] = ()
+
+    def clients(self) -> Sequence[Client]:
+        """All enabled clients. Raises SettingsError when a record is not as the schema says."""
+        try:
+            definitions = self._store.definitions()
+        except Exception:  # no such table yet, locked, gone: see store/database.py
+            return self._last
+        self._last = [
+            client_of(msgspec.json.decode(text), f"the database's client {name}") for name, text in definitions.items()
+        ]
+        return self._last
+
+
+def registry_of(settings: Settings, database: Database) -> ClientRegistry:
+    """All registered clients, of file and database. Raises SettingsError when they cannot be read."""
+    sources: list[ClientSource] = [DatabaseClients(ClientStore(database))]
+    if settings.clients_file is not None:
+        sources.append(ClientFile(settings.clients_file, guarded=settings.profile is Profile.PRODUCTION))
+    return ClientRegistry(sources)
+
+
+def seen_of(settings: Settings, database: Database, now: Callable[[], datetime]) -> SeenTokens:
+    """Where the ids of used tokens are kept: the database, backed by memory unless that is not wanted."""
+    stored = StoredTokens(database)
+    if settings.tokens_without_store == "refuse":
+        return stored
+    return SeenWithFallback(stored, SeenInMemory(lambda: now().timestamp()), time.monotonic)
+
+
+class Callers:
+    """The callers of one worker."""
+
+    def __init__(self, settings: Settings, database: Database, health: Health, now: Callable[[], datetime]) -> None:
+        """Raises SettingsError when production has no client to serve."""
+        self._settings = settings
+        self._now = now
+        registry = registry_of(settings, database)
+        if settings.profile is Profile.PRODUCTION and not len(registry):
+            raise SettingsError(
+                "CDS_CLIENTS_FILE: production needs at least one registered client, in this file or by "
+                "cds-service client add. See docs/trust.md."
+            )
+        self.keys = KeyRing(registry, load_keys)
+        self._check = TokenCheck(registry, self.keys, seen_of(settings, database, now))
+        self._calls = FhirCalls(settings.fhir_seconds)
+        self._refused = Counter("cds_tokens_refused", "Callers refused, by cause", ["cause"], registry=health.registry)
+        self._visitor = Client(
+            id="", name="Unsigned callers of the sandbox", issuer="sandbox",
+            fhir_bases=settings.fhir_bases_of_sandbox, networks=("127.0.0.0/8", "::1/128"), fhir_without_token=True,
+        )  # fmt: skip
+        self.keys.preload(KEYS_SECONDS)
+
+    def know(self) -> None:
+        """Before a request: find out who calls. Raises Unauthenticated."""
+        path = request.path
+        if path != ROOT and not path.startswith(ROOT + "/"):
+            return
+        discovery = path == ROOT and request.method in ("GET", "HEAD")
+        if request.method != "POST" and not discovery:
+            return
+        authorization = request.headers.get("Authorization")
+        if authorization is None and discovery and not self._settings.discovery_needs_token:
+            return
+        if authorization is None and self._is_visitor():
+            g.client = self._visitor
+            return
+        self.keys.start()
+        try:
+            g.client = self._check.accept(authorization, self._settings.base_url + path, int(self._now().timestamp()))
+        except Refused as refused:
+            self._refused.labels(refused.cause.value).inc()
+            logger.warning("token-refused", cause=refused.cause.value, client=refused.client and refused.client.id)
+            raise Unauthenticated from None
+
+    def _is_visitor(self) -> bool:
+        """Whether a caller without token is one of the sandbox: on this machine."""
+        try:
+            near = ip_address(request.remote_addr or "").is_loopback
+        except ValueError:
+            near = False
+        return self._settings.unsigned_callers and near
+
+    def access(self) -> FhirAccess | None:
+        """Whom the caller of this request may have us ask; None where waiting for an answer is not possible."""
+        if not request.environ.get(MAY_WAIT, True):
+            return None
+        return FhirAccess(self._calls, g.client)
