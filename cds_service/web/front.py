@@ -2,6 +2,9 @@
 
 A client that sends its body slowly then holds a few bytes and no worker: WSGI servers with any number of threads
 can be held by as many slow clients (measured: docs/decisions/0001-libraries.md). Bodies are capped and timed.
+
+A call that may have to wait for somebody else, a database or a FHIR server, runs in a thread; all others take about
+a millisecond and run where they stand. One that runs here is told that it may not wait.
 """
 
 from __future__ import annotations
@@ -10,15 +13,19 @@ import asyncio
 import io
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
+
+from cds_service.web.callers import MAY_WAIT
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 BODY_SECONDS = 10.0
+WAITING_AT_ONCE = 128
 
 
 class ClientGone(Exception):
@@ -26,11 +33,12 @@ class ClientGone(Exception):
 
 
 class Front:
-    """An ASGI application around a WSGI one. A decision takes about a millisecond, so it runs where it stands."""
+    """An ASGI application around a WSGI one."""
 
     def __init__(self, application: Flask, largest_body: int) -> None:
         self.application = application
         self._largest_body = largest_body
+        self._threads = ThreadPoolExecutor(WAITING_AT_ONCE, thread_name_prefix="call")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -41,7 +49,13 @@ class Front:
             await send({"type": "http.response.start", "status": 408, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": b""})
             return
-        status, headers, content = self._call(environ_of(scope, body))
+        environ = environ_of(scope, body)
+        environ[MAY_WAIT] = may_wait(environ, body)
+        if environ[MAY_WAIT]:
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, environ)
+        else:
+            answer = self._call(environ)
+        status, headers, content = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -79,6 +93,16 @@ class Front:
         return int(status.split(" ", 1)[0]), encoded, content
 
 
+def may_wait(environ: dict[str, Any], body: bytes) -> bool:
+    """Whether answering may need a database (token, feedback) or a FHIR server.
+
+    A body that hides the name ``fhirServer`` behind escapes is answered without asking that server.
+    """
+    if environ["REQUEST_METHOD"] != "POST":
+        return "HTTP_AUTHORIZATION" in environ
+    return "HTTP_AUTHORIZATION" in environ or b"fhirServer" in body or environ["PATH_INFO"].endswith("/feedback")
+
+
 def ignore_write(_: bytes) -> object:
     """PEP 3333's imperative ``write``, which Flask never calls."""
     raise RuntimeError("answers are returned, not written")
@@ -100,7 +124,7 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
         "wsgi.url_scheme": scope.get("scheme", "http"),
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": sys.stderr,
-        "wsgi.multithread": False,
+        "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
     }
