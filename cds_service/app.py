@@ -77,7 +77,9 @@ def worker_app() -> Front:
     What is built at start lives as long as the process, and a request's JSON makes thousands of containers:
     the collector is told to leave the former alone and to look at the latter less often (docs/performance.md).
     """
-    app = Front(create_app(), LARGEST_BODY)
+    service = create_app()
+    service.extensions["callers"].keys.start()
+    app = Front(service, LARGEST_BODY)
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)

@@ -27,10 +27,13 @@ ROOMS = {
     "settings": {"errors"},
     "explain": {"errors", "record", "rules", "hooks"},
     "replay": {"errors", "hooks", "rules", "store"},
-    "web": {"errors", "record", "rules", "hooks", "trust", "store", "settings"},
+    "web": {"errors", "record", "rules", "hooks", "trust", "store", "settings", "registry"},
     "app": {"errors", "rules", "settings", "store", "web"},
     "serve": {"errors", "hooks", "settings", "trust"},
-    "commands": {"errors", "population", "record", "replay", "rules", "settings", "store"},
+    "registry": {"errors", "settings", "store", "trust"},
+    "commands": {
+        "errors", "hooks", "population", "record", "registry", "replay", "rules", "settings", "store", "trust",
+    },
     "cli": {"commands", "errors", "explain", "hooks", "knowledge", "record", "rules", "serve", "settings", "store"},
 }
 CLOCKS = {"time.time", "time.time_ns", "datetime.now", "datetime.today", "datetime.utcnow", "date.today"}

@@ -24,7 +24,7 @@ SHORTEST_RSA = 2048
 CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
 RENEW_SECONDS = 600.0
-REGISTRY_SECONDS = 60.0
+REGISTRY_SECONDS = 15.0
 RETRY_SECONDS = 60.0
 KEPT_SECONDS = 24 * 3600.0
 
@@ -173,15 +173,21 @@ class KeyRing:
             self.start()
             self._first_round.wait(seconds)
 
-    def refresh(self) -> None:
-        """Load every key set that is due: not yet loaded, old, or asked for by an unknown key id."""
+    def refresh(self, only: Client | None = None) -> None:
+        """Load every key set that is due: not yet loaded, old, or asked for by an unknown key id.
+
+        ``only``: look at this client's alone.
+        """
         now = self._clock()
         if now - self._registry_read >= REGISTRY_SECONDS:
             self._registry_read = now
             self._follow_registry(again=True)
         wanted, self._wanted = self._wanted, set()
         for entry in list(self._entries.values()):
-            if entry.client.jwks is None and not entry.client.disabled and entry.due(now, entry.client.id in wanted):
+            client = entry.client
+            if client.jwks is not None or client.disabled or only not in (None, client):
+                continue
+            if entry.due(now, client.id in wanted):
                 self._renew(entry, now)
 
     def _renew(self, entry: _Entry, now: float) -> None:

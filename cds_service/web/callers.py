@@ -6,20 +6,19 @@ Every refusal looks the same: 401 without a body. The cause goes into the log an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from ipaddress import ip_address
 
-import msgspec
 from flask import g, request
 from prometheus_client import Counter
 
 from cds_service.errors import SettingsError, Unauthenticated
+from cds_service.registry import registry_of
 from cds_service.settings import Profile, Settings
-from cds_service.store.clients import ClientStore
 from cds_service.store.database import Database
 from cds_service.store.seen_tokens import SeenTokens as StoredTokens
-from cds_service.trust.clients import Client, ClientFile, ClientRegistry, ClientSource, client_of
+from cds_service.trust.clients import Client
 from cds_service.trust.fhir_server import KEYS_SECONDS, FhirAccess, FhirCalls, load_keys
 from cds_service.trust.keys import KeyRing
 from cds_service.trust.seen_tokens import SeenInMemory, SeenTokens, SeenWithFallback
@@ -29,33 +28,6 @@ from cds_service.web.logs import logger
 
 ROOT = "/cds-services"
 MAY_WAIT = "cds.may_wait"  # in the WSGI environment; False where waiting would hold other callers
-
-
-class DatabaseClients:
-    """The clients registered in the database. While it does not answer, those it named last."""
-
-    def __init__(self, store: ClientStore) -> None:
-        self._store = store
-        self._last: Sequence[Client] = ()
-
-    def clients(self) -> Sequence[Client]:
-        """All enabled clients. Raises SettingsError when a record is not as the schema says."""
-        try:
-            definitions = self._store.definitions()
-        except Exception:  # no such table yet, locked, gone: see store/database.py
-            return self._last
-        self._last = [
-            client_of(msgspec.json.decode(text), f"the database's client {name}") for name, text in definitions.items()
-        ]
-        return self._last
-
-
-def registry_of(settings: Settings, database: Database) -> ClientRegistry:
-    """All registered clients, of file and database. Raises SettingsError when they cannot be read."""
-    sources: list[ClientSource] = [DatabaseClients(ClientStore(database))]
-    if settings.clients_file is not None:
-        sources.append(ClientFile(settings.clients_file, guarded=settings.profile is Profile.PRODUCTION))
-    return ClientRegistry(sources)
 
 
 def seen_of(settings: Settings, database: Database, now: Callable[[], datetime]) -> SeenTokens:
