@@ -1,4 +1,4 @@
-"""The command ``cds-service``: serve, explain, check, mutate."""
+"""The command ``cds-service``: serve, explain, check, mutate; more in commands/."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from cds_service.commands.population import synthesize
 from cds_service.commands.rules import coverage_command, hazards_command, sign_off
 from cds_service.errors import CdsError, InputError
 from cds_service.explain import as_json, read_request
@@ -169,7 +170,7 @@ def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
         raise click.ClickException("add a case that tells each survivor from the true rule")
 
 
-for command in (coverage_command, hazards_command, sign_off):
+for command in (coverage_command, hazards_command, sign_off, synthesize):
     main.add_command(command)
 
 if __name__ == "__main__":
