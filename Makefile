@@ -42,6 +42,7 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench_service.py
+	$(BIN)/python tests/bench_rules.py
 
 lock: $(VENV)/.run
 	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-tools

@@ -207,11 +207,11 @@ def library() -> RuleLibrary:
     return load_library()
 
 
-def ask(asked: Json) -> HookResponse:
-    """What the service answers to a request."""
+def ask(asked: Json, rules: RuleLibrary | None = None) -> HookResponse:
+    """What the service answers to a request, by the packaged rules or by others."""
     parsed = parse_request(json.dumps(asked).encode())
     assert parsed.as_of is not None
-    return respond(parsed, library(), parsed.as_of, "http://127.0.0.1:8080")
+    return respond(parsed, library() if rules is None else rules, parsed.as_of, "http://127.0.0.1:8080")
 
 
 def infant(*resources: Json, **how: Any) -> HookResponse:

@@ -128,7 +128,6 @@ def sign_off(rule: str, by: str, role: str, cards: Path | None, file: Path | Non
     """
     root = cards if cards is not None else packaged_cards()
     pack = read_pack(root)
-    load_library(root)
     signoffs = sign(read_signoffs(root, file), pack, rule, by, role, datetime.now(UTC).date().isoformat())
     target = file if file is not None else Path(str(root / "signoff.yaml"))
     target.write_text(signoff_text(signoffs, head_of(target.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -43,6 +43,9 @@ class LabAnswer(NamedTuple):
     limit: str = ""
 
 
+NOT_MEASURED = LabAnswer(FALSE, FALSE, FALSE)
+
+
 def results_of(observation: Observation, reference: str, when: When, spoiled: str, reading: Reading) -> list[LabResult]:
     """The measurements that an Observation holds, in its own value and in its components."""
     found = _results(observation, "", reference, when, spoiled, reading)
@@ -220,7 +223,7 @@ def answer(results: Sequence[LabResult], analyte: Analyte, birth: Birth | None, 
             return _newest(usable, analyte)
         if unusable:
             return _unknown(unusable)
-    return LabAnswer(FALSE, FALSE, FALSE)
+    return NOT_MEASURED
 
 
 def _newest(usable: list[tuple[LabResult, Verdict]], analyte: Analyte) -> LabAnswer:

@@ -73,6 +73,8 @@ def finding(concepts: tuple[str, ...], all_of: tuple[Test, ...], any_of: tuple[T
         undecided: list[Finding] = []
         denied: list[Evidence] = []
         for name in concepts:
+            if name not in record.written:
+                continue
             state = record.finding(name)
             for fact in state.present:
                 truth = qualifies(fact, state)

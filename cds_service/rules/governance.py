@@ -10,6 +10,7 @@ from typing import Any
 
 from cds_service.errors import ContentError, Mistake
 from cds_service.rules.cases import check_cases
+from cds_service.rules.codes_check import code_mistakes
 from cds_service.rules.coverage import coverage, coverage_mistakes
 from cds_service.rules.library import RuleLibrary, compile_pack
 from cds_service.rules.limit_cases import check_limit_cases
@@ -48,6 +49,7 @@ def check(
     report.counts["value sets"] = len(pack.valuesets)
     report.mistakes += lock_mistakes(library, locked(root), retired(root))
     report.mistakes += coverage_mistakes(coverage(library))
+    report.mistakes += code_mistakes(pack)
     report.mistakes += text_mistakes(pack, read_runs(root), medicines_of(pack))
     report.figures["reading grade of card texts"] = reading_grade(
         [text.says for text in texts_of(pack) if text.on_card]

@@ -55,7 +55,7 @@ class RuleLibrary:
     def __init__(
         self, *, reading: Reading, rules: tuple[Rule, ...], workups: Mapping[str, Workup],
         families: tuple[Family, ...], assertions: Mapping[str, Assertion], guidance: Mapping[str, Guidance],
-        not_acted_on: Mapping[str, str], criteria: int, hash: str,
+        not_acted_on: Mapping[str, str], conflicts: Mapping[str, Any], criteria: int, hash: str,
     ) -> None:  # fmt: skip
         self.reading = reading
         self.rules = rules
@@ -64,6 +64,7 @@ class RuleLibrary:
         self.assertions = assertions
         self.guidance = guidance
         self.not_acted_on = not_acted_on
+        self.conflicts = conflicts
         self.hash = hash
         self.sources = _sources(rules, workups)
         self.limits: Mapping[str, Band] = {
@@ -82,7 +83,11 @@ class RuleLibrary:
             return []
         asked = Asked(record, self.criteria_count)
         evaluations = []
+        complete, written = record.complete, record.written
         for rule in self.rules:
+            if complete and rule.needs is not None and written.isdisjoint(rule.needs):
+                evaluations.append(Evaluation(rule, asked, Outcome.NOT_APPLICABLE))
+                continue
             try:
                 evaluation = evaluate(rule, asked, self.workups)
                 if evaluation.outcome is Outcome.RECOMMENDED:
@@ -153,7 +158,8 @@ def compile_pack(pack: Pack) -> RuleLibrary:
         raise ContentError(mistakes)
     return RuleLibrary(
         reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,
-        guidance=guidance, not_acted_on=not_acted_on.data, criteria=builder.count, hash=pack.hash,
+        guidance=guidance, not_acted_on=not_acted_on.data, conflicts=pack.single["conflicts"].data,
+        criteria=builder.count, hash=pack.hash,
     )  # fmt: skip
 
 

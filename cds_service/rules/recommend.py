@@ -25,7 +25,8 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
     """Every workup that a rule asks for and that is not taken care of, once.
 
     Reassurance is given only when nothing else is suggested, and no rule that might suggest something failed or
-    waits for data: it rests on what the others do not say. The ``silent`` rules put nothing on a card, but what
+    waits for data: it rests on what the others do not say. Nor while something more than info is under way: a scan
+    that is ordered for a warning is no reason to reassure. The ``silent`` rules put nothing on a card, but what
     they would suggest holds reassurance back: an unsigned rule may be right.
     """
     merged: dict[str, Recommendation] = {}
@@ -38,6 +39,7 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
             continue
         for item in evaluation.suggested:
             if item.taken_care_of.truth is TRUE:
+                in_doubt = in_doubt or item.urgency is not Urgency.INFO
                 continue
             known = merged.get(item.workup.id)
             if known is None:

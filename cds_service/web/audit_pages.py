@@ -41,8 +41,21 @@ def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
             unless=to_text(found.unless) if found.unless else "",
             criteria=criteria,
             assertions=[library.assertions[drawn] for drawn in found.draws_on],
-            recommended=[(library.workups[item.workup], item.urgency.indicator) for item in found.recommend],
+            recommended=[
+                (library.workups[item.workup], item.urgency.indicator, to_text(item.when) if item.when else "")
+                for item in found.recommend
+            ],
+            conflicts=[(name, library.conflicts[name]) for name in found.conflicts],
+            signatures=library.signatures.get(rule_id, ()),
         )
+
+    @pages.get("/guidance/<slug>")
+    def guidance(slug: str) -> str | Response:
+        found = library.guidance.get(slug)
+        if found is None:
+            abort(404)
+        title = next(a.document_title for a in library.assertions.values() if a.document == slug)
+        return render_template("guidance.html", guidance=found, document_title=title)
 
     return pages
 
