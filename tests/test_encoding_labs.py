@@ -43,7 +43,7 @@ def judged(analyte: str, *resources: dict[str, Any], **how: Any) -> str:
 
 
 GLUCOSE, CALCIUM, IONISED, MAGNESIUM = "lab_glucose", "lab_calcium_total", "lab_calcium_ionized", "lab_magnesium"
-SODIUM, POTASSIUM, TEMPERATURE = "lab_sodium", "lab_potassium", "body_temperature"
+SODIUM, POTASSIUM, TEMPERATURE, LEAD = "lab_sodium", "lab_potassium", "body_temperature", "lab_lead"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,9 @@ SODIUM, POTASSIUM, TEMPERATURE = "lab_sodium", "lab_potassium", "body_temperatur
         ("potassium", POTASSIUM, BIRTH, 5.5, 5.6, MMOL, "high"),
         ("temperature", TEMPERATURE, BIRTH, 37.9, 38.0, "Cel", "high"),
         ("temperature", TEMPERATURE, NEWBORN, 100.3, 100.4, "[degF]", "high"),
+        ("lead", LEAD, BIRTH, 3.4, 3.5, "ug/dL", "high"),
+        ("lead", LEAD, NEWBORN, 34, 35, "ug/L", "high"),
+        ("lead", LEAD, BIRTH, 0.16, 0.17, "umol/L", "high"),
     ],
 )
 def test_each_limit_divides_normal_from_abnormal_in_its_own_unit(
@@ -107,6 +110,19 @@ def test_an_unreadable_gestation_decides_calcium_only_where_both_limits_agree(va
 def test_the_laboratorys_flag_goes_before_range_and_limit(mark: str, value: float, expected: str) -> None:
     result = lab(GLUCOSE, value, MGDL, NOON, flagged=mark, referenceRange=reference_range(60, 100, MGDL))
     assert judged("glucose", result) == expected
+
+
+@pytest.mark.parametrize(
+    ("analyte", "concept", "unit"),
+    [("lactate", "lab_lactate", MMOL), ("lactate", "lab_lactate", MGDL), ("ammonia", "lab_ammonia", "umol/L"),
+     ("ammonia", "lab_ammonia", "ug/dL"), ("calcium", CALCIUM, MGDL)],
+)  # fmt: skip
+def test_what_has_no_upper_limit_is_high_only_by_flag_or_range(analyte: str, concept: str, unit: str) -> None:
+    reference = reference_range(5, 20, unit)
+    assert judged(analyte, lab(concept, 25, unit, NOON, flagged="H")) == "high"
+    assert judged(analyte, lab(concept, 25, unit, NOON, referenceRange=reference)) == "high"
+    assert judged(analyte, lab(concept, 15, unit, NOON, referenceRange=reference)) == "normal"
+    assert judged(analyte, lab(concept, 900, unit, NOON)) != "high"
 
 
 @pytest.mark.parametrize("amount", [{}, {"valueQuantity": quantity(30)}, {"valueString": "low"}])

@@ -14,8 +14,11 @@ import ucumvert
 from cds_service.rules.library import load_library
 
 # Molar masses in g/mol and charges, as everyone's periodic table has them; used in this test only.
-MOLAR = {"glucose": 180.156, "calcium": 40.078, "magnesium": 24.305, "sodium": 22.990, "potassium": 39.098}
+MOLAR = {
+    "glucose": 180.156, "calcium": 40.078, "magnesium": 24.305, "sodium": 22.990, "potassium": 39.098, "lead": 207.2,
+}  # fmt: skip
 CHARGE = {"calcium": 2, "magnesium": 2, "sodium": 1, "potassium": 1}
+MASS_AND_AMOUNT = (("mg/dL", "mmol/L"), ("ug/dL", "umol/L"))
 ANALYTES = load_library().reading.analytes
 ROUNDING = 0.04  # sources round each family's limit on its own; more than 4 % apart is no rounding
 
@@ -56,16 +59,26 @@ def test_every_factor_agrees_with_ucumvert(name: str, unit: str, family: str, fa
 
 def test_limits_given_in_mass_and_in_amount_are_the_same_limit() -> None:
     pairs = [
-        (name, band.id, band.limit["mg/dL"], band.limit["mmol/L"])
+        (name, band.id, mass, amount, band.limit[mass], band.limit[amount])
         for name, analyte in ANALYTES.items()
         for bands in analyte.bands.values()
         for band in bands
-        if {"mg/dL", "mmol/L"} <= set(band.limit)
+        for mass, amount in MASS_AND_AMOUNT
+        if {mass, amount} <= set(band.limit)
     ]
-    assert len({limit for _, limit, _, _ in pairs}) == 9
-    asked = [{"value": mass, "from": "mg/dL", "to": "mmol/L", "molar": MOLAR[name]} for name, _, mass, _ in pairs]
-    for (_, limit, _, amount), answer in zip(pairs, convert(asked), strict=True):
-        assert answer == pytest.approx(amount, rel=ROUNDING), limit
+    assert len({limit for _, limit, *_ in pairs}) == 10
+    asked = [
+        {"value": value, "from": mass, "to": amount, "molar": MOLAR[name]} for name, _, mass, amount, value, _ in pairs
+    ]
+    for (_, limit, *_, expected), answer in zip(pairs, convert(asked), strict=True):
+        assert answer == pytest.approx(expected, rel=ROUNDING), limit
+
+
+@pytest.mark.parametrize("name", ["lactate", "ammonia"])
+def test_an_analyte_without_a_limit_is_still_read_in_mass_and_in_amount(name: str) -> None:
+    analyte = ANALYTES[name]
+    assert not any(analyte.bands.values())
+    assert {family for family, _ in analyte.units.values()} in [set(pair) for pair in MASS_AND_AMOUNT]
 
 
 def test_fever_is_the_same_on_both_thermometers() -> None:
