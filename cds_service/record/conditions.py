@@ -17,6 +17,7 @@ from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 CURRENT = frozenset({"active", "recurrence", "relapse"})
 ENDED = frozenset({"inactive", "remission", "resolved"})
 SUSPECTED = frozenset({"unconfirmed", "provisional", "differential"})
+LONGEST_AGE = 3_000  # of any unit: eight years of days; more is no infant's
 AGE_UNITS = {"a": ("mo", 12), "mo": ("mo", 1), "wk": ("wk", 1), "d": ("d", 1)}
 
 
@@ -127,7 +128,7 @@ def _span_of_age(age: Quantity, birth: Span | None) -> Span | None:
     if birth is None or age.value is None or age.comparator is not None or age.system not in (None, UCUM):
         return None
     unit = AGE_UNITS.get(age.code or "")
-    if unit is None or age.value < 0 or age.value > 200 or age.value != int(age.value):
+    if unit is None or age.value < 0 or age.value > LONGEST_AGE or age.value != int(age.value):
         return None
     name, factor = unit
     first, last = birth.days

@@ -147,8 +147,6 @@ def _unheld_hazards(rule: Rule, source: Source) -> list[Mistake]:
         ("if_it_stays_silent", rule.if_it_stays_silent, True),
     ):
         outcome = expected.get(hazard.held_by)
-        if not hazard.harm:
-            continue  # TODO-HAZARDS
         if outcome is None or (outcome is Outcome.RECOMMENDED) is not speaks:
             which = "in which the rule speaks" if speaks else "in which the rule is silent"
             mistakes.append(Mistake(rule.file, 1, f"hazards.{key}.held_by names no case of {source.file} {which}"))

@@ -46,9 +46,6 @@ CRITERION_SOURCES = {
 }
 
 
-TODO = {k: {"harm": "", "held_by": ""} for k in ("if_it_speaks_wrongly", "if_it_stays_silent")}
-
-
 class RuleLibrary:
     """The compiled knowledge pack. Immutable; shared by all requests."""
 
@@ -232,8 +229,8 @@ class _RuleCompiler:
                 if built is not None and built.ask is not None
             ),
             limitations=tuple(data["limitations"]), conflicts=tuple(data.get("conflicts", ())),
-            if_it_speaks_wrongly=Hazard(**data.get("hazards", TODO)["if_it_speaks_wrongly"]),
-            if_it_stays_silent=Hazard(**data.get("hazards", TODO)["if_it_stays_silent"]), file=source.file,
+            if_it_speaks_wrongly=Hazard(**data["hazards"]["if_it_speaks_wrongly"]),
+            if_it_stays_silent=Hazard(**data["hazards"]["if_it_stays_silent"]), file=source.file,
             sha256=hashlib.sha256(canonical(data)).hexdigest(),
         )  # fmt: skip
 

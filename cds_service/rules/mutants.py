@@ -21,10 +21,7 @@ DECIDING = {
     "workup": ("done_or_ordered",),
     "reading": ("windows", "cluster", "gestation"),
 }
-# Not decided by a rule now: event_gap, which no rule asks for (held by tests/test_encoding_qualifiers.py).
-NOT_DECIDING = frozenset(
-    {"event_gap", "source", "confidence", "id", "units", "concepts", "display", "tell_if_not_recorded"}
-)
+NOT_DECIDING = frozenset({"source", "confidence", "id", "units", "concepts", "display", "tell_if_not_recorded"})
 
 
 class Mutant(Struct, frozen=True, kw_only=True):

@@ -48,6 +48,8 @@ def number_test(name: str, bound: Bound) -> Test:
         number = said.numbers.get(name)
         if name == "event-count":
             derived = state.course.events
+            if state.unknown:  # what may be there, or cannot be dated, may be events of their own
+                derived = derived._replace(hi=derived.hi + len(state.unknown))
             if number is None or derived.lo > number.lo:
                 number = derived
         if number is None:
