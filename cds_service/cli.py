@@ -14,8 +14,11 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from cds_service.commands.clients import client_commands
+from cds_service.commands.database import database_commands, feedback_command, replay_command
 from cds_service.commands.population import synthesize
 from cds_service.commands.rules import coverage_command, hazards_command, sign_off
+from cds_service.commands.tokens import token_commands
 from cds_service.errors import CdsError, InputError
 from cds_service.explain import as_json, read_request
 from cds_service.hooks.respond import HookResponse, respond
@@ -27,6 +30,8 @@ from cds_service.rules.mutate import Trial, describe
 from cds_service.rules.pack import packaged_cards, read_cases, read_pack
 from cds_service.rules.rule import Outcome
 from cds_service.settings import load_settings
+from cds_service.store.database import Database
+from cds_service.store.schema_version import require_schema
 
 out = Console(highlight=False)
 COLOURS = {
@@ -63,6 +68,8 @@ def serve(host: str | None, port: int | None, workers: int | None, profile: str 
 
     settings = load_settings(host=host, port=port, workers=workers, profile=profile)
     load_library()
+    # Refused here, once: a worker that refuses to start is started again.
+    require_schema(Database(settings.database_url), may_upgrade=settings.upgrades_schema)
     run(settings, out, show_sample=not quiet)
 
 
@@ -128,6 +135,7 @@ def _why(evaluation: Evaluation) -> str:
 @click.option("--lock", is_flag=True, help="Write rules.lock.json for the rules as they are.")
 def check_command(cards: Path | None, lock: bool) -> None:
     """Check the knowledge pack: schemas, references, lock, cases, draft orders."""
+    from cds_service.knowledge.card_texts import card_problems
     from cds_service.knowledge.draft_orders import order_problems  # fhir.resources takes a second to load
 
     root = cards if cards is not None else packaged_cards()
@@ -136,10 +144,11 @@ def check_command(cards: Path | None, lock: bool) -> None:
         if refused:
             raise click.ClickException("\n".join(map(str, refused)))
         Path(str(root / LOCK)).write_text(text, encoding="utf-8")
-    report = check(root, order_problems)
+    report = check(root, order_problems, card_problems)
     for mistake in report.mistakes:
         click.echo(str(mistake), err=True)
     click.echo(", ".join(f"{count} {name}" for name, count in report.counts.items()))
+    click.echo(", ".join(f"{name}: {figure:g}" for name, figure in report.figures.items()))
     if report.mistakes:
         raise click.ClickException(f"{len(report.mistakes)} mistakes")
 
@@ -172,6 +181,12 @@ def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
 
 for command in (coverage_command, hazards_command, sign_off, synthesize):
     main.add_command(command)
+
+for stored in (database_commands, replay_command, feedback_command):
+    main.add_command(stored)
+
+for trusted in (client_commands, token_commands):
+    main.add_command(trusted)
 
 if __name__ == "__main__":
     sys.exit(main())

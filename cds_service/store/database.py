@@ -7,7 +7,9 @@ acknowledges before it has written (synchronous_commit=off) is told not to.
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +19,16 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 WAIT_SECONDS = 2  # how long a writer waits for another one, or for a server that does not answer
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={WAIT_SECONDS * 1000}", "foreign_keys=ON")
+PRAGMAS = (f"busy_timeout={WAIT_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON")
 WRITES = "cds_writes"
+FIRST_PAUSES = (0.01, 0.03, 0.1, 0.3)
 
 
 def open_database(url: str) -> Engine:
     """The database at this URL; nothing is connected yet, but a new SQLite file is made, readable by its owner only."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database:
+        if parsed.database and not parsed.database.startswith("file:"):
             Path(parsed.database).touch(mode=0o600)
         engine = create_engine(parsed, connect_args={"timeout": WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -48,6 +51,14 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions are begun by us: the driver would begin them too late
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").close()
+    for pause in (*FIRST_PAUSES, None):  # a new file is changed to WAL once; SQLite does not wait for another who does
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _begin_sqlite(connection: Connection) -> None:

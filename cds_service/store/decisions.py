@@ -117,6 +117,7 @@ class DecisionLog:
         """Write the decisions, trying until it succeeds, cannot ever, or the service stops. The chain's new end."""
         batch: Batch | None = None
         while True:
+            last = self._closing.is_set()
             try:
                 batch = batch or batch_of(decisions, chain, self._keys)
                 if chain.seq == 0:
@@ -128,8 +129,9 @@ class DecisionLog:
                 batch, chain = None, new_chain()
             except PASSING:
                 self.failing = True
-                if self._closing.is_set() or self._closing.wait(RETRY):
+                if last:
                     break
+                self._closing.wait(RETRY)
             except Exception:  # whatever it is: the loss is counted, and the next batch is tried
                 break
         self._drop(len(decisions))

@@ -40,7 +40,7 @@ def require_schema(database: Database, *, may_upgrade: bool) -> bool:
     """Whether the database is there with our schema; an older one is upgraded where that is allowed.
 
     False when it cannot be reached now: cards do not depend on it. Raises SettingsError, with the cure, for a
-    schema that is missing, older or newer.
+    schema that is missing, older or newer. No connection stays open, so that workers may be forked after it.
     """
     try:
         with database.reading() as connection:
@@ -50,6 +50,8 @@ def require_schema(database: Database, *, may_upgrade: bool) -> bool:
             state = SchemaState.CURRENT
     except (SQLAlchemyError, OSError, ImportError):
         return False
+    finally:
+        database.close()
     match state:
         case SchemaState.NONE:
             raise SettingsError("CDS_DATABASE_URL: the database has no tables of this service yet. "
