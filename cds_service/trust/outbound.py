@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from enum import Enum
+from http.client import HTTPException
 from ipaddress import ip_address
 from types import TracebackType
 from typing import NamedTuple
@@ -184,7 +185,7 @@ class Line:
             raise
         except ssl.SSLCertVerificationError:
             trouble = Trouble.TLS
-        except (HTTPError, OSError, ValueError, zlib.error) as problem:
+        except (HTTPError, HTTPException, OSError, ValueError, zlib.error) as problem:
             certificate = isinstance(problem.__cause__ or problem.__context__, ssl.SSLCertVerificationError)
             trouble = Trouble.TLS if certificate else Trouble.CONNECTION
         self._hang_up()
