@@ -30,7 +30,7 @@ def open_database(url: str) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database and not parsed.database.startswith("file:"):
             Path(parsed.database).touch(mode=0o600)
-        engine = create_engine(parsed, connect_args={"timeout": WAIT_SECONDS})
+        engine = create_engine(parsed, pool_timeout=WAIT_SECONDS, connect_args={"timeout": WAIT_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -95,7 +95,7 @@ class FeedbackStore:
         """How many cards of each family were given since then."""
         query = select(cards.c.family, func.count()).where(cards.c.decided_at >= since).group_by(cards.c.family)
         with self._database.reading() as connection:
-            return dict(connection.execute(query).tuples().all())
+            return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _identity(statement: Mapping[str, Any], client_id: str) -> str:
