@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import structlog
+from forge import ec_key, jwk, token
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from infants import (
@@ -31,6 +32,8 @@ from cds_service.errors import DataMissing
 from cds_service.hooks.wording import LONGEST, markdown_text
 from cds_service.record.truth import UNKNOWN
 from cds_service.settings import Profile, Settings
+from cds_service.store.database import Database
+from cds_service.store.schema_version import upgrade
 from cds_service.web import logs
 
 TREMOR = observation("tremor")
@@ -115,10 +118,19 @@ def test_findings_under_a_history_code_are_history() -> None:
 
 
 def test_production_takes_no_as_of_date(tmp_path: Path) -> None:
-    production = Settings(profile=Profile.PRODUCTION, database_url=f"sqlite:///{tmp_path}/x.sqlite3")
+    url, key, clients = f"sqlite:///{tmp_path}/x.sqlite3", ec_key(), tmp_path / "clients.json"
+    upgrade(Database(url))
+    ehr = {"id": "ehr", "name": "EHR", "issuer": "https://ehr.example", "jwks": {"keys": [jwk(key, "ec")]}}
+    clients.write_text(json.dumps({"clients": [ehr]}))
+    production = Settings(
+        profile=Profile.PRODUCTION, database_url=url, clients_file=clients, public_url="https://cds.example"
+    )
     client = create_app(production).test_client()
     sample = (Path(__file__).parents[1] / "fixtures" / "jittery-newborn.json").read_bytes()
-    answer = client.post("/cds-services/infant-motor-workup", data=sample, content_type="application/json")
+    answer = client.post(
+        "/cds-services/infant-motor-workup", data=sample, content_type="application/json",
+        headers={"Authorization": f"Bearer {token(key)}"},
+    )  # fmt: skip
     assert (answer.status_code, answer.json["issue"][0]["details"]["coding"][0]["code"]) == (400, "request.as-of")
 
 

@@ -144,7 +144,7 @@ def test_explain_reads_ndjson_and_bundles_like_the_hook() -> None:
         (("explain", "tests/units/package.json"), "it is no CDS Hooks request"),
         (("explain", "fixtures/one-infant.ndjson", "--as-of", "2026"), "give a date"),
         (("serve", "--host", "0.0.0.0"), "for this machine only"),
-        (("serve", "--profile", "production"), "does not start in production"),
+        (("serve", "--profile", "production"), "CDS_PUBLIC_URL: production needs"),
     ],
 )
 def test_a_refusal_is_one_sentence_without_a_traceback(arguments: tuple[str, ...], said: str) -> None:
