@@ -52,7 +52,7 @@ def create_app(
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
     database = Database(settings.database_url)
-    keys = InputKeys(settings.inputs_key) if settings.keep_inputs and settings.inputs_key else None
+    keys = InputKeys(settings.inputs_key or "") if settings.keep_inputs else None
     require_schema(database, may_upgrade=settings.upgrades_schema)
     log = DecisionLog(database, settings.decision_queue, keys=keys, may_upgrade=settings.upgrades_schema)
     health = Health(log)

@@ -91,6 +91,10 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as problem:
         names = ", ".join(f"CDS_{str(error['loc'][0]).upper()}" for error in problem.errors())
         raise SettingsError(f"{names}: the value cannot be read. See docs/settings.md.") from None
+    if settings.keep_inputs and not settings.inputs_key:
+        raise SettingsError(
+            "CDS_KEEP_INPUTS: inputs are kept sealed only. Set CDS_INPUTS_KEY; make one with: openssl rand -base64 32"
+        )
     if settings.profile is Profile.PRODUCTION:
         refuse_unsafe(settings)
     elif settings.host not in LOOPBACK:
