@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench faults lock clean
 
 help:
 	@echo "make run    start the sandbox service on http://127.0.0.1:8080 and show a sample card"
 	@echo "make test   set up and run everything that CI runs"
 	@echo "make check  check the knowledge pack and hunt for mutants that no case notices"
 	@echo "make bench  measure a decision against a floor in the same run"
+	@echo "make faults kill -9 under load, sixty times on each database (about ten minutes)"
 	@echo "make lock   renew the hash-locked requirements for deployment"
 
 $(VENV)/.run: setup.cfg pyproject.toml
@@ -29,6 +30,7 @@ run: $(VENV)/.run
 	@$(BIN)/cds-service serve
 
 test: $(VENV)/.test
+	@command -v postgres /usr/lib/postgresql/*/bin/postgres >/dev/null || echo "PostgreSQL is missing, its tests are skipped: apt-get install -y postgresql"
 	$(BIN)/ruff check cds_service tests
 	$(BIN)/ruff format --check cds_service tests
 	$(BIN)/mypy
@@ -43,6 +45,9 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench_service.py
 	$(BIN)/python tests/bench_rules.py
+
+faults: $(VENV)/.test
+	$(BIN)/python tests/kill9.py --kills 60
 
 lock: $(VENV)/.run
 	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-tools
