@@ -529,3 +529,38 @@ def test_production_without_clients_does_not_start(place: Place, tmp_path: Path)
     empty.write_text('{"clients": []}')
     with pytest.raises(SettingsError, match="at least one registered client"):
         service(place.url, empty)
+
+
+def test_an_operator_is_told_when_tokens_were_taken_without_the_store(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> bool:
+        raise StoreUnavailable("store.unavailable", "x")
+
+    monkeypatch.setattr(SeenTokens, "use", broken)
+    app = service(place.url, Path(place.environment["CDS_CLIENTS_FILE"]))
+    assert app.test_client().get("/readyz").get_json()["warnings"] == []
+    assert call(app, f"Bearer {token(EC)}").status_code == 200
+    assert app.test_client().get("/readyz").get_json()["warnings"] == [
+        "tokens: 1 were accepted while the database did not answer"
+    ]
+
+
+def test_expired_ids_are_forgotten_now_and_then(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = SeenTokens(Database(place.url))
+    stored.use("main", "long-ago", now() - 10)
+    stored.use("main", "still-good", now() + 1000)
+    monkeypatch.setattr("cds_service.web.callers.FORGET_EVERY", 1)
+    assert call(place.app, f"Bearer {token(EC)}").status_code == 200
+    deadline = time.monotonic() + 5
+    while stored.known("main", "long-ago"):
+        assert time.monotonic() < deadline
+    assert stored.known("main", "still-good")
+
+
+def test_a_locked_database_holds_a_call_for_less_than_its_promise(place: Place) -> None:
+    database = Database(place.url)
+    with database.writing():
+        started = time.monotonic()
+        assert call(place.app, f"Bearer {token(EC)}").status_code == 200
+        assert time.monotonic() - started < 1.5

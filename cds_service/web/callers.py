@@ -5,8 +5,10 @@ Every refusal looks the same: 401 without a body. The cause goes into the log an
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from ipaddress import ip_address
 
@@ -27,15 +29,8 @@ from cds_service.web.health import Health
 from cds_service.web.logs import logger
 
 ROOT = "/cds-services"
+FORGET_EVERY = 1000  # accepted tokens of this worker
 MAY_WAIT = "cds.may_wait"  # in the WSGI environment; False where waiting would hold other callers
-
-
-def seen_of(settings: Settings, database: Database, now: Callable[[], datetime]) -> SeenTokens:
-    """Where the ids of used tokens are kept: the database, backed by memory unless that is not wanted."""
-    stored = StoredTokens(database)
-    if settings.tokens_without_store == "refuse":
-        return stored
-    return SeenWithFallback(stored, SeenInMemory(lambda: now().timestamp()), time.monotonic)
 
 
 class Callers:
@@ -52,7 +47,13 @@ class Callers:
                 "cds-service client add. See docs/trust.md."
             )
         self.keys = KeyRing(registry, load_keys)
-        self._check = TokenCheck(registry, self.keys, seen_of(settings, database, now))
+        self._stored = StoredTokens(database)
+        self.seen: SeenTokens = self._stored
+        if settings.tokens_without_store == "remember":
+            self.seen = SeenWithFallback(self._stored, SeenInMemory(lambda: now().timestamp()), time.monotonic)
+        self._check = TokenCheck(registry, self.keys, self.seen)
+        self._accepted = 0
+        health.watched.append(self.problems)
         self._calls = FhirCalls(settings.fhir_seconds)
         self._refused = Counter("cds_tokens_refused", "Callers refused, by cause", ["cause"], registry=health.registry)
         self._visitor = Client(
@@ -76,12 +77,27 @@ class Callers:
             g.client = self._visitor
             return
         self.keys.start()
+        moment = int(self._now().timestamp())
         try:
-            g.client = self._check.accept(authorization, self._settings.base_url + path, int(self._now().timestamp()))
+            g.client = self._check.accept(authorization, self._settings.base_url + path, moment)
         except Refused as refused:
             self._refused.labels(refused.cause.value).inc()
             logger.warning("token-refused", cause=refused.cause.value, client=refused.client and refused.client.id)
             raise Unauthenticated from None
+        self._accepted += 1
+        if self._accepted % FORGET_EVERY == 0:
+            threading.Thread(target=self._forget, args=(moment,), name="forget-tokens", daemon=True).start()
+
+    def _forget(self, moment: int) -> None:
+        """Remove expired tokens; should it fail, the next time removes more."""
+        with suppress(Exception):
+            self._stored.forget_expired(moment)
+
+    def problems(self) -> list[str]:
+        """What an operator may want to know of callers; none of it stops the service."""
+        unsure = self.seen.unsure if isinstance(self.seen, SeenWithFallback) else 0
+        told = [f"tokens: {unsure} were accepted while the database did not answer"] if unsure else []
+        return told + self.keys.problems()
 
     def _is_visitor(self) -> bool:
         """Whether a caller without token is one of the sandbox: on this machine."""

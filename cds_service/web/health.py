@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -29,6 +29,7 @@ class Health:
         self.feedback_unknown = Counter("cds_feedback_unknown_cards", "Entries on cards not (yet) in the log",
                                         registry=self.registry)  # fmt: skip
         log.lost = self.decisions_lost.inc
+        self.watched: list[Callable[[], list[str]]] = []
         self._failed: dict[str, int] = {}
 
     def rules_failed(self, rules: Iterable[str]) -> None:
@@ -47,3 +48,7 @@ class Health:
         if self._log.dropped:
             problems.append(f"decision log: {self._log.dropped} decisions were not written")
         return problems
+
+    def warnings(self) -> list[str]:
+        """What an operator may want to know though the service answers well."""
+        return [told for watch in self.watched for told in watch()]

@@ -26,6 +26,7 @@ def operations_blueprint(library: RuleLibrary, health: Health) -> Blueprint:
             "rules": len(library.rules),
             "ruleSet": {"version": library.reading.pack_version, "hash": library.hash},
             "problems": problems,
+            "warnings": health.warnings(),
         }
         return json_answer(body, 503 if problems else 200)
 
