@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import stat
 import threading
@@ -14,9 +15,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from click.testing import CliRunner
+from databases import PostgreSQL, running_postgresql
 from msgspec.structs import replace
 from sqlalchemy import delete, func, insert, inspect, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import cds_service.store.migrations
 from cds_service.app import create_app
@@ -28,6 +30,7 @@ from cds_service.store.chain import START, hash_of
 from cds_service.store.database import Database
 from cds_service.store.decision import CardShown, Decision
 from cds_service.store.decisions import DecisionLog
+from cds_service.store.feedback import FeedbackStore
 from cds_service.store.prune import prune
 from cds_service.store.schema import REVISIONS, cards, chains, decisions, feedback, kept_inputs, metadata
 from cds_service.store.schema_version import require_schema, upgrade
@@ -35,6 +38,7 @@ from cds_service.store.sealed_inputs import InputKeys, Sealed, UnreadableInput
 from cds_service.store.seen_tokens import SeenTokens
 from cds_service.store.verify import verify
 
+ROOT = Path(__file__).parents[1]
 KEY = "A" * 43 + "="
 OTHER_KEY = "B" * 42 + "A="
 CARD = CardShown(
@@ -169,8 +173,8 @@ def test_a_commit_is_on_the_disk_before_it_returns(database: Database) -> None:
     assert said in (2, "on")
 
 
-def test_a_server_that_acknowledges_early_is_told_not_to(postgresql: object) -> None:
-    url = postgresql.new_database()  # type: ignore[attr-defined]
+def test_a_server_that_acknowledges_early_is_told_not_to(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
     first = Database(url)
     with first.writing() as connection:
         name = connection.engine.url.database
@@ -523,8 +527,6 @@ def test_a_read_only_database_costs_decisions_and_says_so(tmp_path: Path, quick:
 
 
 def test_a_postgresql_that_is_killed_and_comes_back_has_every_decision(quick: None) -> None:
-    from databases import running_postgresql
-
     with running_postgresql() as server:
         database = Database(server.new_database())
         upgrade(database)
@@ -543,3 +545,34 @@ def test_a_postgresql_that_is_killed_and_comes_back_has_every_decision(quick: No
         log.close()
         assert (log.dropped, count(database, decisions), verify(database).breaks) == (0, 3, ())
         database.close()
+
+
+def test_the_grants_of_the_page_let_the_service_write_and_change_nothing(postgresql: PostgreSQL) -> None:
+    url = postgresql.new_database()
+    owner = Database(url)
+    upgrade(owner)
+    (grants,) = re.findall(r"```sql\n(.+?)```", (ROOT / "docs/store.md").read_text(), re.DOTALL)
+    with owner.writing() as connection:
+        connection.execute(text("CREATE ROLE cds_service LOGIN"))
+        connection.exec_driver_sql(grants)
+    service = Database(url.replace("cds@", "cds_service@"))
+    batch = write(service, on(1), keys=InputKeys(KEY))
+    append(service, batch_of([on(2)], batch.end, None))
+    tokens = SeenTokens(service)
+    assert (tokens.use("a", "t", 1), tokens.forget_expired(2), verify(service).breaks) == (True, 1, ())
+    statement = {"card_uuid": "c", "outcome": "accepted", "outcome_at": "2026", "suggestions": [], "comment_cut": False}
+    assert FeedbackStore(service).keep([statement], "", "s", "2026").new == 1
+    for change in (update(decisions).values(outcomes="{}"), delete(cards), update(feedback).values(outcome="x")):
+        with pytest.raises(ProgrammingError, match="permission denied"), service.writing() as connection:
+            connection.execute(change)
+    service.close()
+    owner.close()
+
+
+def test_the_commands_of_the_page_run(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/store.md").read_text()
+    commands = [line.split("#")[0].split()[1:] for line in page.splitlines() if line.startswith("cds-service ")]
+    assert {tuple(command[:2]) for command in commands} >= {("db", "upgrade"), ("db", "prune"), ("replay", "--since")}
+    for command in commands:
+        assert run(*command, url=url, CDS_INPUTS_KEY=KEY)[0] == 0, command
