@@ -88,7 +88,9 @@ def main() -> None:
         for number in range(100):
             stored.use("d", str(number), now + 300)
         print(f"   the same by the clock        {(time.perf_counter() - started) / 100 * 1e6:15.0f}")
-        print(f"id noted in memory              {microseconds(lambda _: memory.use('c', str(next(numbers)), 9**9)):15.1f}")
+        print(
+            f"id noted in memory              {microseconds(lambda _: memory.use('c', str(next(numbers)), 9**9)):15.1f}"
+        )
 
 
 if __name__ == "__main__":

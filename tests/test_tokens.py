@@ -250,6 +250,7 @@ TABLE: dict[str, tuple[Callable[[], str], str]] = {
     "exp beyond all time": (with_claims(exp=10**30), "claims"),
     "iat left out": (with_claims(iat=LEFT_OUT), "claims"),
     "iat in the future": (with_claims(iat=ago(-120)), "future"),
+    "iat in the future though nbf is past": (with_claims(iat=ago(-120), nbf=ago(300)), "future"),
     "iat a year old": (with_claims(iat=ago(365 * 86400)), "lifetime"),
     "ten years long": (with_claims(exp=ago(-10 * 365 * 86400)), "lifetime"),
     "an hour and a second": (with_claims(iat=ago(0), exp=ago(-3601)), "lifetime"),
