@@ -136,8 +136,8 @@ def test_the_samples_give_cards_of_every_indicator_and_of_most_families():
 
 
 def test_reassurance_is_not_given_beside_anything_else():
-    spine = condition("spinal_dysraphism"), observation("ankle_clonus", "2026-11-21")
-    answer = infants.infant(observation("tremor", "2026-11-21"), *spine)
+    clonus = observation("ankle_clonus", "2026-11-21", ("laterality", "bilateral"))
+    answer = infants.infant(observation("tremor", "2026-11-21"), clonus)
     assert infants.outcome(answer, "mild-tremor-first-year-reassurance") == "recommended"
     assert set(gist(answer.body)["cards"]) == {"imaging", "referrals"}
 

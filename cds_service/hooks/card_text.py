@@ -27,6 +27,7 @@ from cds_service.rules.rule import Family, Urgency
 
 SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
 DETAIL_LIMIT = 120  # words; ours
+BRIEFLY = {"stated": "Stated.", "inferred": "Inferred.", "outside": "With outside guidance."}
 
 
 class Shown(NamedTuple):
@@ -105,16 +106,18 @@ class CardText:
             + [item for r in shown.items for item in r.not_known]
         )
         basis = self._basis_texts(shown)
+        leading = shown.evaluations[0]
+        places = [" ".join(basis[:2]), basis[0], f"{self._place(leading)}. {BRIEFLY[leading.rule.basis]}"]
         surety = f"{self._doubtful_limits(shown)}{self._reviewed(shown)}"
         family = [guidance.on_card.says for guidance in self.guidance(shown)[:1]]
         kept = (family,) if shown.family.id == REASSURANCE else (family, [])
-        for for_family, size, basis_size in product(kept, (4, 3, 2, 1), (2, 1)):
+        for size, place, for_family in product((4, 3, 2, 1), places, kept):
             text = join_lists(
                 {
                     "Why shown": [f"{_some(facts, size)}; {self._age}. {' '.join(because[:size])}"],
                     "Suggested": _merge(suggested, 2 * size, for_family),
                     "Not known": [f"{_some(missing, size)}."] if missing else [],
-                    "Basis": [f"{' '.join(basis[:basis_size])} {surety}"],
+                    "Basis": [f"{place} {surety}"],
                 }
             )
             if words(text) <= DETAIL_LIMIT:
@@ -141,12 +144,11 @@ class CardText:
         return f"Signed off by reviewers, last on {latest}."
 
     def _basis_texts(self, shown: Shown) -> list[str]:
+        """Per rule: where it rests, what the document says there, and whether that states it."""
         texts = []
         for evaluation in shown.evaluations:
             rule = evaluation.rule
-            drawn = self._library.assertions[rule.draws_on[0]]
-            more = f", also {', '.join(rule.draws_on[1:4])}" if len(rule.draws_on) > 1 else ""
-            text = f"{drawn.document_title}, “{drawn.section}” ({drawn.id}{more}): {drawn.says}."
+            text = f"{self._place(evaluation)}: {self._library.assertions[rule.draws_on[0]].says}."
             text += {
                 "stated": " Stated in the document.",
                 "inferred": " Inferred from the document.",
@@ -154,6 +156,12 @@ class CardText:
             }[rule.basis]
             texts.append(text)
         return list(dict.fromkeys(texts))
+
+    def _place(self, evaluation: Evaluation) -> str:
+        """Document, section and assertions of a rule."""
+        drawn = self._library.assertions[evaluation.rule.draws_on[0]]
+        more = ", ".join(evaluation.rule.draws_on[1:4])
+        return f"{drawn.document_title}, “{drawn.section}” ({drawn.id}{f', also {more}' if more else ''})"
 
 
 def _from_outside(citation: str) -> str:

@@ -11,7 +11,7 @@ from cds_service.record.patient_record import PatientRecord
 from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.done import Suppression, suppression
-from cds_service.rules.rule import Outcome, Rule, Urgency, Workup
+from cds_service.rules.rule import Outcome, Recommend, Rule, Urgency, Workup
 from cds_service.rules.sentences import Sentence, TruthOf, deciding, names_in, truth
 
 
@@ -167,15 +167,26 @@ def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation
         return Evaluation(rule, asked, Outcome.EXCLUDED)
     if holds is UNKNOWN or excluded is UNKNOWN:
         return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_missing(rule, truth_of, asked))
+    meant = [(item, TRUE if item.is_meant is None else item.is_meant(truth_of)) for item in rule.recommend]
+    if all(truth is not TRUE for _, truth in meant):
+        return _without_workup(rule, [item for item, truth in meant if truth is UNKNOWN], truth_of, asked)
     evaluation = Evaluation(rule, asked, Outcome.RECOMMENDED)
     evaluation.suggested = tuple(
         Suggested(workups[item.workup], item.urgency, suppression(workups[item.workup], asked.record, evaluation.facts))
-        for item in rule.recommend
-        if item.is_meant is None or item.is_meant(truth_of) is TRUE
+        for item, truth in meant
+        if truth is TRUE
     )
     if all(item.taken_care_of.truth is TRUE for item in evaluation.suggested):
         evaluation.outcome = Outcome.SATISFIED
     return evaluation
+
+
+def _without_workup(rule: Rule, in_doubt: list[Recommend], truth_of: TruthOf, asked: Asked) -> Evaluation:
+    """The rule holds and narrows every workup away: it does not apply, unless that cannot be told."""
+    if not in_doubt:
+        return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
+    names = [name for item in in_doubt if item.when is not None for name in deciding(item.when, truth_of)]
+    return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_lacking(rule, names, asked))
 
 
 def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
@@ -186,4 +197,8 @@ def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
             names += deciding(sentence, truth_of)
     if truth_of(rule.population) is UNKNOWN:
         names.append(rule.population)
+    return _lacking(rule, names, asked)
+
+
+def _lacking(rule: Rule, names: list[str], asked: Asked) -> list[str]:
     return list(dict.fromkeys(item for name in names for item in asked.answer(rule.criteria[name]).missing))

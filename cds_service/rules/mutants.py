@@ -48,6 +48,8 @@ def mutants_of(pack: Pack) -> Iterator[Mutant]:
 
 def _of_source(kind: str, key: str, source: Source) -> Iterator[Mutant]:
     tops = DECIDING.get(kind, tuple(source.data))
+    if kind == "limits":  # without a limit no number is compared across units: the flag or range decides
+        tops = tuple(top for top in tops if source.data[top]["limits"])
     for top in tops:
         if top not in source.data:
             continue

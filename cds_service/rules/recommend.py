@@ -24,22 +24,22 @@ class Recommendation(NamedTuple):
 def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) -> list[Recommendation]:
     """Every workup that a rule asks for and that is not taken care of, once.
 
-    Reassurance is given only when nothing else is suggested, and no rule that might suggest something failed or
-    waits for data: it rests on what the others do not say. Nor while something more than info is under way: a scan
-    that is ordered for a warning is no reason to reassure. The ``silent`` rules put nothing on a card, but what
-    they would suggest holds reassurance back: an unsigned rule may be right.
+    Reassurance is given only when nothing else is suggested and nothing more than info is under way or in doubt: a
+    scan that is ordered for a warning is no reason to reassure, nor is a rule that failed or waits for data. What
+    info rules wait for is named beside it. The ``silent`` rules put nothing on a card, but what they would suggest
+    holds reassurance back: an unsigned rule may be right.
     """
     merged: dict[str, Recommendation] = {}
-    in_doubt = False
+    held_back = False
+    waited_for: list[str] = []
     for evaluation in evaluations:
-        if evaluation.outcome in (Outcome.INTERNAL_ERROR, Outcome.DATA_REQUIRED):
-            in_doubt = in_doubt or any(item.workup != REASSURANCE for item in evaluation.rule.recommend)
+        held_back = held_back or _holds_back(evaluation, evaluation.rule.id in silent)
+        if evaluation.outcome is Outcome.DATA_REQUIRED:
+            waited_for += evaluation.missing
         if evaluation.rule.id in silent:
-            in_doubt = in_doubt or any(item.workup.id != REASSURANCE for item in evaluation.suggested)
             continue
         for item in evaluation.suggested:
             if item.taken_care_of.truth is TRUE:
-                in_doubt = in_doubt or item.urgency is not Urgency.INFO
                 continue
             known = merged.get(item.workup.id)
             if known is None:
@@ -51,6 +51,21 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
             missing = tuple(dict.fromkeys(known.not_known + item.taken_care_of.missing))
             merged[item.workup.id] = Recommendation(item.workup, max(known.urgency, item.urgency), asked_by, missing)
     others = [item for item in merged.values() if item.workup.family != REASSURANCE]
-    if others or in_doubt:
+    if others or held_back:
         return others
-    return list(merged.values())
+    return [item._replace(not_known=tuple(dict.fromkeys((*item.not_known, *waited_for)))) for item in merged.values()]
+
+
+def _holds_back(evaluation: Evaluation, silent: bool) -> bool:
+    """Whether what this rule says, would say or cannot say leaves no room for reassurance."""
+    asked = [item for item in evaluation.rule.recommend if item.workup != REASSURANCE]
+    if not asked:
+        return False
+    if evaluation.outcome is Outcome.INTERNAL_ERROR:
+        return True
+    if evaluation.outcome is Outcome.DATA_REQUIRED:
+        return any(item.urgency is not Urgency.INFO for item in asked)
+    return any(
+        silent or (item.urgency is not Urgency.INFO and item.taken_care_of.truth is TRUE)
+        for item in evaluation.suggested
+    )
