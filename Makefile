@@ -45,6 +45,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench_service.py
 	$(BIN)/python tests/bench_rules.py
+	$(BIN)/python tests/bench_store.py
 
 faults: $(VENV)/.test
 	$(BIN)/python tests/kill9.py --kills 60

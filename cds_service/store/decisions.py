@@ -6,10 +6,10 @@ A bounded queue and one writer thread. While the database cannot be written, dec
 
 from __future__ import annotations
 
-import atexit
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from multiprocessing.util import Finalize
 
 from msgspec.structs import replace
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -96,7 +96,8 @@ class DecisionLog:
                 self._closing.clear()
                 self._writer = threading.Thread(target=self._write, name="decision-log", daemon=True)
                 self._writer.start()
-                atexit.register(self.close)
+                # Not atexit, which a worker that was forked by multiprocessing (granian's) does not run.
+                Finalize(None, self.close, exitpriority=0)
 
     def _write(self) -> None:
         chain = new_chain()
