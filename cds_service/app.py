@@ -47,7 +47,7 @@ def create_app(
 ) -> Flask:
     """The service. Raises SettingsError or ContentError when it cannot be trusted to answer."""
     settings = settings if settings is not None else load_settings()
-    library = library if library is not None else load_library()
+    library = library if library is not None else load_library(only_signed=settings.only_signed_rules)
     clock = now if now is not None else lambda: datetime.now(UTC)
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
