@@ -16,6 +16,7 @@ from cds_service.rules.library import RuleLibrary, compile_pack
 from cds_service.rules.limit_cases import check_limit_cases
 from cds_service.rules.pack import read_cases, read_pack, read_single
 from cds_service.rules.texts import medicines_of, read_runs, reading_grade, text_mistakes, texts_of
+from cds_service.rules.together import check_together
 from cds_service.rules.yaml_source import Source
 
 LOCK = "rules.lock.json"
@@ -60,6 +61,8 @@ def check(
         if library.rule(rule_id) is None:
             report.mistakes.append(Mistake(source.file, 1, "no rule of this name stands beside the cases"))
     report.counts["limit cases"], found = check_limit_cases(library, limit_cases)
+    report.mistakes += found
+    report.counts["charts of several rules"], found = check_together(library, root)
     report.mistakes += found
     report.mistakes += order_problems(library)
     report.mistakes += card_problems(library, files)
