@@ -69,6 +69,16 @@ def test_the_wheel_checks_its_own_pack(installed: Path) -> None:
     assert "21 rules" in done.stdout
 
 
+def test_the_wheel_brings_its_migrations(installed: Path) -> None:
+    variables = environment() | {"CDS_DATABASE_URL": f"sqlite:///{installed}/migrated.sqlite3"}
+    for command in ("upgrade", "check"):
+        done = subprocess.run(
+            [str(installed / "venv/bin/cds-service"), "db", command],
+            cwd=installed, env=variables, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
 def test_the_wheel_serves_a_card(installed: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
