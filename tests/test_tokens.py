@@ -142,6 +142,13 @@ def header_twice() -> str:
     return f"Bearer {token(EC, header_text=text, signed_with='ES384')}"
 
 
+def other_writing() -> str:
+    """The last character of the signature has bits that no byte takes up: another character, the same bytes."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    made = token(RSA, alg="RS384", kid="rsa")
+    return f"Bearer {made[:-1]}{alphabet[alphabet.index(made[-1]) ^ 1]}"
+
+
 def cut() -> str:
     return f"Bearer {token(EC).rsplit('.', 1)[0]}"
 
@@ -182,7 +189,7 @@ TABLE: dict[str, tuple[Callable[[], str], str]] = {
     "an hour long": (with_claims(iat=ago(0), exp=ago(-3600)), "good"),
     "bearer in small letters": (lambda: f"bearer {token(EC)}", "good"),
     "the tenant registered": (with_claims(iss=VENDOR, tenant="a"), "good"),
-    "alg none": (unsigned, "form"),
+    "alg none": (unsigned, "algorithm"),
     "alg none with a signature": (unsigned_with_bytes, "algorithm"),
     "HS256 with the public key": (bearer(pem(EC), alg="HS256"), "algorithm"),
     "HS384 with the public key": (bearer(pem(RSA), alg="HS384", kid="rsa"), "algorithm"),
@@ -272,7 +279,10 @@ TABLE: dict[str, tuple[Callable[[], str], str]] = {
     "claims nested too deep": (bearer(EC, b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}"), "form"),
     "two parts": (cut, "form"),
     "four parts": (lambda: f"Bearer {token(EC)}.x", "form"),
-    "padded": (lambda: f"Bearer {token(EC)}==", "form"),
+    "a signature written another way": (other_writing, "signature"),
+    "a signature left out": (lambda: f"Bearer {token(EC).rpartition('.')[0]}.", "signature"),
+    "a header with blanks in it": (lambda: f"Bearer {token(EC)[:4]}+/{token(EC)[4:]}", "form"),
+    "padded": (lambda: f"Bearer {token(RSA, alg='RS384', kid='rsa')}==", "signature"),
     "oversize": (oversize, "form"),
     "Basic": (lambda: "Basic dXNlcjpwYXNz", "form"),
     "Bearer and nothing": (lambda: "Bearer ", "form"),
