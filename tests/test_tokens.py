@@ -414,6 +414,17 @@ def test_every_post_under_cds_services_needs_a_token_for_itself(place: Place, pa
     assert call(place.app, f"Bearer {fitting}", path).status_code != 401
 
 
+@pytest.mark.parametrize("path", [
+    "//cds-services/infant-motor-workup", "/cds-services//infant-motor-workup", "/%63ds-services/infant-motor-workup",
+    "/x/../cds-services/infant-motor-workup", "/CDS-SERVICES/infant-motor-workup",
+    "/cds-services/infant-motor-workup/.", "/cds-services/infant-motor-workup%2Ffeedback", "/./cds-services/infant-motor-workup",
+])  # fmt: skip
+def test_no_way_of_writing_the_path_leads_past_the_token(place: Place, quiet: dict[str, int], path: str) -> None:
+    answer = call(place.app, None, path, follow_redirects=True)
+    assert answer.status_code in (401, 404, 405)
+    assert quiet["asked"] == 0
+
+
 def test_discovery_is_open_but_a_bad_token_is_refused(place: Place) -> None:
     client = place.app.test_client()
     assert client.get("/cds-services").status_code == 200

@@ -49,7 +49,6 @@ class Client(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fhir_without_token: bool = False
     networks: tuple[str, ...] = ()
     ca_file: str | None = None
-    requests_per_minute: int | None = None
     disabled: bool = False
 
     def base_for(self, fhir_server: str) -> Base | None:

@@ -145,7 +145,6 @@ class KeyRing:
         self._registry_problem: str | None = None
         self._registry_read = clock()
         self._first_round = threading.Event()
-        self.loads = 0
         self._follow_registry()
 
     def find(self, client: Client, kid: str) -> Key | None:
@@ -192,7 +191,6 @@ class KeyRing:
 
     def _renew(self, entry: _Entry, now: float) -> None:
         entry.tried = now
-        self.loads += 1
         try:
             read = read_key_set(orjson.loads(self._load(entry.client)), entry.client.algorithms)
         except Exception as problem:  # whatever the far side did: the keys we have are kept for a day
