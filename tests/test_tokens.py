@@ -417,7 +417,8 @@ def test_every_post_under_cds_services_needs_a_token_for_itself(place: Place, pa
 @pytest.mark.parametrize("path", [
     "//cds-services/infant-motor-workup", "/cds-services//infant-motor-workup", "/%63ds-services/infant-motor-workup",
     "/x/../cds-services/infant-motor-workup", "/CDS-SERVICES/infant-motor-workup",
-    "/cds-services/infant-motor-workup/.", "/cds-services/infant-motor-workup%2Ffeedback", "/./cds-services/infant-motor-workup",
+    "/cds-services/infant-motor-workup/.", "/cds-services/infant-motor-workup%2Ffeedback",
+    "/./cds-services/infant-motor-workup",
 ])  # fmt: skip
 def test_no_way_of_writing_the_path_leads_past_the_token(place: Place, quiet: dict[str, int], path: str) -> None:
     answer = call(place.app, None, path, follow_redirects=True)
