@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ from cds_service.settings import Settings
 from cds_service.trust.addresses import parse_base
 from cds_service.trust.breaker import AT_ONCE, FAILURES, PAUSE, WINDOW, Breaker, Entry
 from cds_service.trust.clients import Client
+from cds_service.trust.deadline import Deadline
 from cds_service.trust.fhir_server import FhirAccess, FhirCalls, load_keys
-from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, Trouble
+from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, Line, Route, Trouble, Unreachable
 
 TOKEN = "canary-token-8f3a"  # noqa: S105
 SOON = 0.5  # the deadline of most tests here, in seconds
@@ -92,11 +93,9 @@ def causes(response: HookResponse) -> dict[str, str]:
 SPEAKS = infant_request(condition("seizure", "2026-11-20"), observation("tremor", "2026-11-20"))
 
 
-@pytest.fixture
-def no_thread_left() -> Iterator[None]:
-    """Whatever the server does, the threads that asked it end."""
-    yield
-    deadline = time.monotonic() + 5
+def all_threads_end(within: float = 3.0) -> None:
+    """The threads that asked are gone though the server goes on as it did: their sockets were cut."""
+    deadline = time.monotonic() + within
     while any(thread.name == "fhir" for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "a thread still waits for the server"
         threading.Event().wait(0.01)
@@ -168,6 +167,7 @@ FAULTS: dict[str, tuple[Callable[..., None], Trouble]] = {
     "gzip bomb": (says(bomb(100), Content_Encoding="gzip"), Trouble.TOO_LARGE),
     "too many bytes": (says(b" " * (LARGEST_ON_THE_WIRE + 1)), Trouble.TOO_LARGE),
     "a page for people": (says(b"<html>", media="text/html"), Trouble.CONTENT),
+    "JSON that says it is a page": (says(b'{"resourceType": "Bundle"}', media="text/html"), Trouble.CONTENT),
     "XML": (says(b"<Bundle/>", media="application/fhir+xml"), Trouble.CONTENT),
     "another encoding": (says(b"{}", Content_Encoding="br"), Trouble.CONTENT),
     "JSON that is none": (says(b'{"resourceType": '), Trouble.CONTENT),
@@ -183,13 +183,13 @@ FAULTS: dict[str, tuple[Callable[..., None], Trouble]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.usefixtures("no_thread_left")
 def test_a_fault_is_told_by_its_cause_in_time_and_stops_nothing_that_is_known(name: str) -> None:
     behave, trouble = FAULTS[name]
     with FaultyServer(behave) as server:
         started = time.monotonic()
         response = fetching(server, SPEAKS, without=("procedures",))
         assert time.monotonic() - started < GENEROUS
+        all_threads_end()
     assert causes(response) == {"procedures": trouble.value}
     assert inputs(response)["procedures"] == "failed"
     assert response.body["cards"][0]["indicator"] == "critical"
@@ -495,7 +495,6 @@ def test_a_certificate_of_nobody_we_know_or_of_another_name_gets_no_token(
     assert server.asked == []
 
 
-@pytest.mark.usefixtures("no_thread_left")
 def test_a_stalled_tls_handshake_ends_at_the_deadline() -> None:
     with FaultyServer(hangs) as server:
         base = server.base.replace("http", "https", 1)
@@ -503,7 +502,31 @@ def test_a_stalled_tls_handshake_ends_at_the_deadline() -> None:
         access = FhirAccess(FhirCalls(SOON), client(base))
         response = answered(asking(SPEAKS, base, ("procedures",)), access)
         assert time.monotonic() - started < GENEROUS
+        all_threads_end()
     assert causes(response) == {"procedures": Trouble.TIMEOUT.value}
+
+
+def test_a_body_that_was_cut_off_is_not_taken_for_a_whole_one() -> None:
+    def behave(server: FaultyServer, connection: socket.socket, _: Any) -> None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"resourceType": "Bundle"}')
+        server.released.wait(30)
+
+    said: list[Trouble] = []
+
+    def ask() -> None:
+        with pytest.raises(Unreachable) as problem, Line(route, deadline, {}) as line:
+            line.get("/fhir/Procedure")
+        said.append(problem.value.trouble)
+
+    with FaultyServer(behave) as server:
+        route, deadline = Route(parse_base(server.base), ("127.0.0.0/8",)), Deadline(20.0)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        while not server.asked:
+            threading.Event().wait(0.01)
+        deadline.cut()
+        thread.join(5)
+    assert said == [Trouble.TIMEOUT]
 
 
 def test_the_deadline_is_for_all_questions_together_and_what_came_in_time_counts() -> None:
