@@ -231,9 +231,17 @@ def test_a_key_that_cannot_be_used_is_left_out_and_the_others_stay(key: Any, sai
     assert said in read.problems[0]
 
 
-@pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [jwk(KEY, "k")] * 21}])
+@pytest.mark.parametrize(
+    "document", [None, [], {}, {"keys": {}}, {"keys": []}, {"keys": [jwk(KEY, f"k{n}") for n in range(21)]}]
+)
 def test_what_is_no_key_set_gives_no_key(document: object) -> None:
     assert read_key_set(document, ["ES384"]).keys == {}
+
+
+def test_a_key_id_that_stands_twice_or_thrice_belongs_to_no_key() -> None:
+    for count in (2, 3):
+        keys = [jwk(KEY, "same") for _ in range(count)]
+        assert list(read_key_set({"keys": [*keys, jwk(OTHER, "good")]}, ["ES384"]).keys) == ["good"]
 
 
 def test_a_key_is_for_the_algorithm_of_its_curve_and_for_no_other() -> None:
@@ -308,6 +316,33 @@ def test_a_thousand_unknown_key_ids_ask_once_a_minute_and_never_during_the_call(
     ring.find("random")
     ring.ring.refresh()
     assert ring.publisher.asked == 3
+
+
+def test_an_unknown_key_id_does_not_wake_the_background_again_and_again(ring: Ring) -> None:
+    ring.ring.refresh()
+    ring.now = RETRY_SECONDS - 1
+    ring.find("random")
+    assert not ring.ring._wake.is_set()
+    ring.now = RETRY_SECONDS
+    ring.find("random")
+    assert ring.ring._wake.is_set()
+
+
+def test_a_publisher_that_is_down_is_asked_once_a_minute(ring: Ring) -> None:
+    ring.publisher.answer = OSError("no answer in time")
+    for ring.now in (0.0, 15.0, 30.0, 59.0):
+        ring.ring.refresh()
+    assert ring.publisher.asked == 1
+    ring.now = RETRY_SECONDS
+    ring.ring.refresh()
+    assert ring.publisher.asked == 2
+
+
+def test_keys_of_an_old_record_are_not_used_for_the_new_one(ring: Ring) -> None:
+    ring.ring.refresh()
+    ring.source.records[0]["algorithms"] = ["RS384"]
+    ring.registry.reload()
+    assert not ring.find("k1")
 
 
 @pytest.mark.parametrize("answer", [OSError("no answer in time"), b"", b"<html>", b"{}", b'{"keys": []}', b"[1"])

@@ -44,7 +44,7 @@ from cds_service.trust.breaker import AT_ONCE, FAILURES, PAUSE, WINDOW, Breaker,
 from cds_service.trust.clients import Client
 from cds_service.trust.deadline import Deadline
 from cds_service.trust.fhir_server import FhirAccess, FhirCalls, load_keys
-from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, Line, Route, Trouble, Unreachable
+from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, PIECE, Line, Route, Trouble, Unreachable
 
 TOKEN = "canary-token-8f3a"  # noqa: S105
 SOON = 0.5  # the deadline of most tests here, in seconds
@@ -506,12 +506,17 @@ def test_a_stalled_tls_handshake_ends_at_the_deadline() -> None:
     assert causes(response) == {"procedures": Trouble.TIMEOUT.value}
 
 
-def test_a_body_that_was_cut_off_is_not_taken_for_a_whole_one() -> None:
+@pytest.mark.parametrize("length", [30, PIECE, PIECE + 30])
+def test_a_body_that_was_cut_off_is_not_taken_for_a_whole_one(length: int) -> None:
+    body = b'{"resourceType": "Bundle"}'.ljust(length)
+
     def behave(server: FaultyServer, connection: socket.socket, _: Any) -> None:
-        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"resourceType": "Bundle"}')
-        server.released.wait(30)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + body)
+        server.released.set()
+        cut.wait(30)
 
     said: list[Trouble] = []
+    cut = threading.Event()
 
     def ask() -> None:
         with pytest.raises(Unreachable) as problem, Line(route, deadline, {}) as line:
@@ -522,10 +527,11 @@ def test_a_body_that_was_cut_off_is_not_taken_for_a_whole_one() -> None:
         route, deadline = Route(parse_base(server.base), ("127.0.0.0/8",)), Deadline(20.0)
         thread = threading.Thread(target=ask)
         thread.start()
-        while not server.asked:
-            threading.Event().wait(0.01)
+        assert server.released.wait(5)
+        threading.Event().wait(0.1)  # so that what was sent has been read, as far as it is read before its end
         deadline.cut()
         thread.join(5)
+        cut.set()
     assert said == [Trouble.TIMEOUT]
 
 

@@ -60,7 +60,7 @@ def parse_base(url: str) -> Base:
     Odd are: user names, queries, fragments, dot segments, escapes, empty path segments, anything not ASCII, and
     numbers that resolvers take for addresses (``127.1``, ``0x7f000001``).
     """
-    if not url.isascii() or any(c.isspace() or c == "\\" or not c.isprintable() for c in url):
+    if any(c.isspace() or c == "\\" or not c.isprintable() for c in url):
         raise ValueError("it holds characters that have no place in a base URL")
     parts = urlsplit(url)
     if parts.scheme not in PORTS:

@@ -220,8 +220,6 @@ class Line:
         parts: list[bytes] = []
         wire = size = 0
         while piece := answer.read(PIECE, decode_content=False):
-            if self.deadline.passed:
-                raise Unreachable(Trouble.TIMEOUT)
             wire += len(piece)
             parts.append(inflate.decompress(piece, LARGEST_INFLATED + 1 - size) if gzip else piece)
             size += len(parts[-1])
