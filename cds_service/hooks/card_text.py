@@ -96,7 +96,8 @@ class CardText:
     def detail(self, shown: Shown, phrases: list[Phrase]) -> str:
         """The detail, shortened from the least important end until it is within its limit.
 
-        A reassurance always says what to watch for and when to come back; another card where there is room.
+        A reassurance always says what to watch for and when to come back; another card of mere info where there is
+        room. Where something is to be done soon, "come back if" would mislead: there the link alone leads to it.
         """
         facts = [phrase.text() for phrase in phrases]
         because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
@@ -110,7 +111,7 @@ class CardText:
         places = [" ".join(basis[:2]), basis[0], f"{self._place(leading)}. {BRIEFLY[leading.rule.basis]}"]
         surety = f"{self._doubtful_limits(shown)}{self._reviewed(shown)}"
         family = [guidance.on_card.says for guidance in self.guidance(shown)[:1]]
-        kept = (family,) if shown.family.id == REASSURANCE else (family, [])
+        kept = (family,) if shown.family.id == REASSURANCE else (family, []) if shown.urgency is Urgency.INFO else ([],)
         for size, place, for_family in product((4, 3, 2, 1), places, kept):
             text = join_lists(
                 {
@@ -188,6 +189,7 @@ def _taken_care_of(shown: Shown) -> list[str]:
 
 
 def suggested_words(item: Recommendation) -> str:
+    """The workup's wording for its urgency."""
     return item.workup.suggest[item.urgency]
 
 

@@ -73,6 +73,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     gestation_units: Mapping[str, float]
     movement_findings: frozenset[str]
     anchor_findings: frozenset[str]
+    background_findings: frozenset[str]
     birth_events: frozenset[str]
     present_codes: frozenset[tuple[str, str]]
     absent_codes: frozenset[tuple[str, str]]

@@ -28,6 +28,7 @@ def suppression(workup: Workup, record: PatientRecord, facts: Sequence[Finding])
     """Whether the workup is taken care of for these findings; what cannot be told does not suppress it."""
     if not workup.done_or_ordered:
         return OPEN
+    facts = _events(facts, record)
     doubts: list[Evidence] = []
     for way in workup.done_or_ordered:
         truths: list[Truth] = []
@@ -51,6 +52,11 @@ def suppression(workup: Workup, record: PatientRecord, facts: Sequence[Finding])
         undated = tuple(f"when {doubt.reference} was done" for doubt in doubts)
         return Suppression(UNKNOWN, tuple(doubts), unanswered + undated)
     return OPEN
+
+
+def _events(facts: Sequence[Finding], record: PatientRecord) -> Sequence[Finding]:
+    """The facts that happened or began: what is given from birth or for life asks for nothing to be done again."""
+    return [fact for fact in facts if fact.concept not in record.reading.background_findings] or facts
 
 
 def _counts(work: Work, way: DoneOrOrdered, record: PatientRecord, facts: Sequence[Finding]) -> Truth:

@@ -71,6 +71,7 @@ def build_reading(pack: Pack, mistakes: list[Mistake]) -> Reading:
         gestation_units=gestation["units"],
         movement_findings=frozenset(data["movement_findings"]),
         anchor_findings=frozenset(data["anchor_findings"]),
+        background_findings=frozenset(data["background_findings"]),
         birth_events=frozenset(data["birth_events"]),
         present_codes=_pairs(data["present_codes"]),
         absent_codes=_pairs(data["absent_codes"]),
@@ -94,7 +95,7 @@ def _pairs(items: Iterable[Mapping[str, str]]) -> frozenset[tuple[str, str]]:
 def _check_names(source: Source, data: Mapping[str, Any], vocabulary: Vocabulary, mistakes: list[Mistake]) -> None:
     for path in (
         ("cluster", "findings"), ("gestation", "concepts"), ("movement_findings",), ("anchor_findings",),
-        ("birth_events",),
+        ("background_findings",), ("birth_events",),
     ):  # fmt: skip
         names: Any = data
         for key in path:
