@@ -121,7 +121,7 @@ def test_a_sentence_is_written_as_it_is_read() -> None:
 def test_the_pack_is_without_a_mistake_and_every_rule_has_its_cases() -> None:
     report = check(CARDS, order_problems, card_problems)
     assert [str(mistake) for mistake in report.mistakes] == []
-    assert report.counts["rules"] == 64
+    assert report.counts["rules"] >= 64
     assert report.counts["cases"] > 8000
 
 
