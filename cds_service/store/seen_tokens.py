@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 
-from sqlalchemy import PoolProxiedConnection, delete, select
+from sqlalchemy import Engine, PoolProxiedConnection, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_service.errors import StoreUnavailable
-from cds_service.store.database import WAIT_SECONDS, Database
+from cds_service.store.database import Database
 from cds_service.store.schema import seen_tokens
 
 LOCKED_MILLISECONDS = 250  # a call cannot wait as long for a locked file as other writers do
@@ -21,6 +22,7 @@ class SeenTokens:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._mine = threading.local()
 
     def use(self, client_id: str, jti: str, expires: int) -> bool:
         """Whether this is the token's first use. ``expires``: seconds since 1970 until which it is remembered.
@@ -31,24 +33,36 @@ class SeenTokens:
         """
         try:
             engine = self._database.engine
-            raw = engine.raw_connection()
+            raw = self._connection(engine)
         except (SQLAlchemyError, OSError):
             raise _unavailable() from None
         driver = engine.dialect.loaded_dbapi
-        is_sqlite = engine.dialect.name == "sqlite"
         try:
-            cursor = raw.cursor()
-            if is_sqlite:
-                cursor.execute(f"PRAGMA busy_timeout={LOCKED_MILLISECONDS}")
-            cursor.execute(INSERT_SQLITE if is_sqlite else INSERT, (client_id, jti, expires))
+            insert = INSERT_SQLITE if engine.dialect.name == "sqlite" else INSERT
+            raw.cursor().execute(insert, (client_id, jti, expires))
             raw.commit()
         except driver.IntegrityError:
             return False
         except (driver.Error, OSError):
+            self._mine.held = None
             raise _unavailable() from None
         finally:
-            _give_back(raw, is_sqlite)
+            if not raw.is_detached:
+                with suppress(Exception):  # a connection that broke is thrown away by the pool
+                    raw.close()
         return True
+
+    def _connection(self, engine: Engine) -> PoolProxiedConnection:
+        """Of the pool; for SQLite one of this thread's own, which waits less long for a locked file."""
+        if engine.dialect.name != "sqlite":
+            return engine.raw_connection()
+        held: tuple[Engine, PoolProxiedConnection] | None = getattr(self._mine, "held", None)
+        if held is None or held[0] is not engine:
+            raw = engine.raw_connection()
+            raw.detach()
+            raw.cursor().execute(f"PRAGMA busy_timeout={LOCKED_MILLISECONDS}")
+            held = self._mine.held = (engine, raw)
+        return held[1]
 
     def known(self, client_id: str, jti: str) -> bool:
         """Whether the token was used; asking does not use it. Raises StoreUnavailable."""
@@ -63,14 +77,6 @@ class SeenTokens:
         """Remove the tokens that expired before ``now`` (seconds since 1970); how many they were."""
         with self._database.writing() as connection:
             return connection.execute(delete(seen_tokens).where(seen_tokens.c.expires < now)).rowcount
-
-
-def _give_back(raw: PoolProxiedConnection, is_sqlite: bool) -> None:
-    """Back to the pool, which rolls back what was not committed, as it was found."""
-    with suppress(Exception):  # a connection that broke is thrown away by the pool
-        if is_sqlite:
-            raw.cursor().execute(f"PRAGMA busy_timeout={WAIT_SECONDS * 1000}")
-        raw.close()
 
 
 def _unavailable() -> StoreUnavailable:
