@@ -123,7 +123,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_explain_shows_outcomes_reasons_and_cards() -> None:
     shown = command("explain", "fixtures/clustered-awake-jerks.json")
     assert shown.returncode == 0, shown.stderr
-    for text in ("clustered-awake-jerks", "recommended", "clustered: true", "Urgent EEG to consider", "MYO-14"):
+    for text in ("clustered-awake-jerks", "recommended", "clustered_jerks: true", "Urgent EEG to consider", "MYO-14"):
         assert text in shown.stdout
 
 
