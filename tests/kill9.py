@@ -18,9 +18,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import requests
 from databases import PostgreSQL, free_port, running_postgresql
@@ -36,6 +37,7 @@ SAMPLE = (Path(__file__).parents[1] / "fixtures" / "clustered-awake-jerks.json")
 JSON = {"Content-Type": "application/json"}
 CLIENTS = 6
 WORKERS = 2
+PROGRAM = ("-m", "cds_service.cli")
 LOAD_SECONDS = 0.8, 2.0
 
 
@@ -95,13 +97,19 @@ class Load:
         return self.acknowledged
 
 
-def start(url: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The service with its workers in a process group of its own, and its address."""
+def start(
+    url: str, folder: Path, program: Sequence[str] = PROGRAM, written: int | BinaryIO = subprocess.DEVNULL,
+    **settings: str,
+) -> tuple[subprocess.Popen[bytes], str]:  # fmt: skip
+    """The service with its workers in a process group of its own, and its address.
+
+    ``program`` stands for ``cds-service``; ``written`` takes what is written on stdout and stderr.
+    """
     port = free_port()
-    environment = {**os.environ, "CDS_DATABASE_URL": url, "CDS_WORKERS": str(WORKERS)}
+    environment = {**os.environ, "CDS_DATABASE_URL": url, "CDS_WORKERS": str(WORKERS), **settings}
     process = subprocess.Popen(
-        [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), "--quiet"],
-        cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        [sys.executable, *program, "serve", "--port", str(port), "--quiet"],
+        cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True,
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60
