@@ -1,7 +1,8 @@
 """`make bench`, second part: what the rules cost of a decision, in one process, as shares of the same run.
 
 "Rules" is every rule evaluated on a record that is there, with the indexes that this builds in it; "decision" is all
-from the bytes of the request to the bytes of the answer, without the server and its HTTP. The cost of one more rule is what every rule a second time adds, divided.
+from the bytes of the request to the bytes of the answer, without the server and its HTTP.
+The cost of one more rule is what every rule a second time adds, divided.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ class PatientRecord:
     """One patient at ``as_of`` (microseconds since 1970, UTC).
 
     ``answered`` holds the FHIR resource types whose query was answered in full: only of those may a fact
-    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all; ``complete``
-    tells that all of the chart that states findings was answered, so that a finding not written is not recorded.
+    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all;
+    ``complete`` tells that all of the chart that states findings was answered: one not written is not recorded.
     """
 
     def __init__(self, facts: Facts, answered: frozenset[str], as_of: int, reading: Reading) -> None:
