@@ -34,6 +34,7 @@ from cds_service.web.front import Front
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
 from cds_service.web.logs import logger
+from cds_service.web.openapi import openapi_blueprint
 from cds_service.web.operations import operations_blueprint
 
 COLLECT = (20_000, 50, 100)
@@ -65,6 +66,7 @@ def create_app(
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
     app.register_blueprint(operations_blueprint(library, health))
     app.register_blueprint(pages_blueprint(library, settings))
+    app.register_blueprint(openapi_blueprint(library, settings, clock))
     _answer_errors(app)
     _frame_answers(app, settings, health)
     app.before_request(callers.know)
