@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help run test check bench faults lock clean
+.PHONY: help run test check bench faults lock audit clean
 
 help:
 	@echo "make run    start the sandbox service on http://127.0.0.1:8080 and show a sample card"
@@ -12,7 +12,8 @@ help:
 	@echo "make check  check the knowledge pack and hunt for mutants that no case notices"
 	@echo "make bench  measure a decision against a floor in the same run"
 	@echo "make faults kill -9 under load, sixty times on each database (about ten minutes)"
-	@echo "make lock   renew the hash-locked requirements for deployment"
+	@echo "make lock   renew the hash-locked requirements, their bill of materials and licences"
+	@echo "make audit  known vulnerabilities of what is locked (ADVISORIES=all.zip where none can be reached)"
 
 $(VENV)/.run: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make run PYTHON=python3.11"; exit 1; }
@@ -21,9 +22,10 @@ $(VENV)/.run: setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json
+$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json tests/deployment/package.json
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@cd tests/units && npm install --silent --no-audit --no-fund
+	@cd tests/deployment && npm install --silent --no-audit --no-fund
 	@touch $@
 
 run: $(VENV)/.run
@@ -50,9 +52,19 @@ bench: $(VENV)/.test
 faults: $(VENV)/.test
 	$(BIN)/python tests/kill9.py --kills 60
 
-lock: $(VENV)/.run
+COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
+	--no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe
+
+lock: $(VENV)/.test
 	$(BIN)/python -m pip install -qq --disable-pip-version-check pip-tools
-	$(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe --output-file requirements.lock setup.cfg
+	$(COMPILE) --output-file requirements.lock setup.cfg
+	echo 'setuptools>=77' | $(COMPILE) --no-annotate --output-file docs/deploy/build.lock -
+	rm -rf build/locked && $(PYTHON) -m venv build/locked
+	build/locked/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python tests/supply_chain.py build/locked/bin/python
+
+audit: $(VENV)/.test
+	$(BIN)/python tests/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules
+	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules tests/deployment/node_modules
