@@ -17,14 +17,14 @@ from click.testing import CliRunner
 
 from cds_service.cli import main
 from cds_service.errors import ContentError
-from cds_service.population.content import load_content
-from cds_service.population.encodings import FORMS, ONSETS, TIMES
-from cds_service.population.movement_histories import FACTS
-from cds_service.population.near_misses import KINDS
-from cds_service.population.results import FORMS as LAB_FORMS
-from cds_service.population.results import PLACES
-from cds_service.population.synthetic_infants import infants
-from cds_service.population.work_and_medicines import DONE, MEDICINES, ORDERED
+from cds_service.population.synthetic.content import load_content
+from cds_service.population.synthetic.encodings import FORMS, ONSETS, TIMES
+from cds_service.population.synthetic.movement_histories import FACTS
+from cds_service.population.synthetic.near_misses import KINDS
+from cds_service.population.synthetic.results import FORMS as LAB_FORMS
+from cds_service.population.synthetic.results import PLACES
+from cds_service.population.synthetic.synthetic_infants import infants
+from cds_service.population.synthetic.work_and_medicines import DONE, MEDICINES, ORDERED
 from cds_service.rules.library import load_library
 from cds_service.rules.pack import packaged_cards, read_pack
 

@@ -7,9 +7,9 @@ from datetime import date
 
 import pytest
 
-from cds_service.population.content import load_content
-from cds_service.population.infant_chart import InfantChart
-from cds_service.population.synthetic_infants import infants
+from cds_service.population.synthetic.content import load_content
+from cds_service.population.synthetic.infant_chart import InfantChart
+from cds_service.population.synthetic.synthetic_infants import infants
 from cds_service.record.binding import Batch, bind
 from cds_service.record.chart import read_chart
 from cds_service.record.labs import judge

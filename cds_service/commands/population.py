@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cds_service.population.content import load_content
-from cds_service.population.infant_chart import InfantChart
-from cds_service.population.synthetic_infants import infants, write_population
+from cds_service.population.synthetic.content import load_content
+from cds_service.population.synthetic.infant_chart import InfantChart
+from cds_service.population.synthetic.synthetic_infants import infants, write_population
 from cds_service.rules.library import load_library
 from cds_service.rules.pack import packaged_cards
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from cds_service.population.encodings import TIMES, Time
-from cds_service.population.findings import RECENT, STATUSES, coded
-from cds_service.population.infant_chart import InfantChart, Json
+from cds_service.population.synthetic.encodings import TIMES, Time
+from cds_service.population.synthetic.findings import RECENT, STATUSES, coded
+from cds_service.population.synthetic.infant_chart import InfantChart, Json
 from cds_service.record.ages import NOT_RECORDED, Birth, Gestation, in_band
 from cds_service.record.codes import UCUM
 from cds_service.record.times import parse_span

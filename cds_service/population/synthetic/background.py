@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from cds_service.population.findings import CONDITION_STATUS, VERIFICATION, coded
-from cds_service.population.infant_chart import InfantChart, Json, instant
-from cds_service.population.results import JUDGED_BY_SENDER, quantity, state_lab
-from cds_service.population.work_and_medicines import CLASS
+from cds_service.population.synthetic.findings import CONDITION_STATUS, VERIFICATION, coded
+from cds_service.population.synthetic.infant_chart import InfantChart, Json, instant
+from cds_service.population.synthetic.results import JUDGED_BY_SENDER, quantity, state_lab
+from cds_service.population.synthetic.work_and_medicines import CLASS
 from cds_service.record.codes import ICD_10_CM
 
 LOINC = "http://loinc.org"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
-from cds_service.population.infant_chart import InfantChart, Json, instant
+from cds_service.population.synthetic.infant_chart import InfantChart, Json, instant
 from cds_service.record.codes import UCUM
 
 Said = dict[str, Any]

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from cds_service.population.encodings import DENYING, FORMS, Say, answer
-from cds_service.population.findings import CONDITION_STATUS, VERIFICATION, coded, observe
-from cds_service.population.infant_chart import InfantChart, Json
-from cds_service.population.near_miss_results import RESULT_KINDS
-from cds_service.population.work_and_medicines import CLASS
+from cds_service.population.synthetic.encodings import DENYING, FORMS, Say, answer
+from cds_service.population.synthetic.findings import CONDITION_STATUS, VERIFICATION, coded, observe
+from cds_service.population.synthetic.infant_chart import InfantChart, Json
+from cds_service.population.synthetic.near_miss_results import RESULT_KINDS
+from cds_service.population.synthetic.work_and_medicines import CLASS
 from cds_service.record.codes import ICD_10_CM
 from cds_service.record.times import DAY
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from cds_service.population.content import Coding, SyntheticContent, listed
+from cds_service.population.synthetic.content import Coding, SyntheticContent, listed
 from cds_service.record.reading import Reading
 
 T = TypeVar("T")

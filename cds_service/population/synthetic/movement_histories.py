@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cds_service.population.findings import state_finding
-from cds_service.population.infant_chart import InfantChart
-from cds_service.population.results import quantity, state_lab
-from cds_service.population.work_and_medicines import state_done, state_medication, state_ordered, state_result
+from cds_service.population.synthetic.findings import state_finding
+from cds_service.population.synthetic.infant_chart import InfantChart
+from cds_service.population.synthetic.results import quantity, state_lab
+from cds_service.population.synthetic.work_and_medicines import (
+    state_done,
+    state_medication,
+    state_ordered,
+    state_result,
+)
 
 FACTS: Mapping[str, Callable[[InfantChart, Mapping[str, Any]], None]] = {
     "finding": state_finding, "lab": state_lab, "result": state_result, "done": state_done,

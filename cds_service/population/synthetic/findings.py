@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from cds_service.population.encodings import (
+from cds_service.population.synthetic.encodings import (
     AGES,
     FORMS,
     ONSETS,
@@ -23,7 +23,7 @@ from cds_service.population.encodings import (
     extensions,
     native,
 )
-from cds_service.population.infant_chart import InfantChart, Json
+from cds_service.population.synthetic.infant_chart import InfantChart, Json
 
 CONDITION_STATUS = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 VERIFICATION = "http://terminology.hl7.org/CodeSystem/condition-ver-status"

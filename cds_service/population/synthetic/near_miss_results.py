@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
-from cds_service.population.findings import RECENT, coded
-from cds_service.population.infant_chart import InfantChart, Json
-from cds_service.population.results import FLAGS, Way, limit_on, quantity, result_code
+from cds_service.population.synthetic.findings import RECENT, coded
+from cds_service.population.synthetic.infant_chart import InfantChart, Json
+from cds_service.population.synthetic.results import FLAGS, Way, limit_on, quantity, result_code
 from cds_service.record.times import DAY
 
 HEMOLYSED = "Specimen hemolysed, interpret with care."

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from cds_service.population.findings import RECENT, STATUSES
-from cds_service.population.infant_chart import InfantChart, Json
-from cds_service.population.results import quantity
+from cds_service.population.synthetic.findings import RECENT, STATUSES
+from cds_service.population.synthetic.infant_chart import InfantChart, Json
+from cds_service.population.synthetic.results import quantity
 
 CLASS = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}
 MODALITY = {"system": "http://dicom.nema.org/resources/ontology/DCM", "code": "OT"}

@@ -16,11 +16,11 @@ import msgspec
 import orjson
 
 from cds_service.errors import InputError
-from cds_service.population.background import add_background
-from cds_service.population.content import SyntheticContent
-from cds_service.population.infant_chart import Identity, InfantChart, Json
-from cds_service.population.movement_histories import state_gestation, tell_story
-from cds_service.population.near_misses import plant_near_misses
+from cds_service.population.synthetic.background import add_background
+from cds_service.population.synthetic.content import SyntheticContent
+from cds_service.population.synthetic.infant_chart import Identity, InfantChart, Json
+from cds_service.population.synthetic.movement_histories import state_gestation, tell_story
+from cds_service.population.synthetic.near_misses import plant_near_misses
 
 TRUTH = "truth.ndjson"
 TEST_DATA = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HTEST"}
