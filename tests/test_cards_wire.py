@@ -144,8 +144,9 @@ def test_reassurance_is_not_given_beside_anything_else():
 
 def test_the_day_of_work_done_is_said_in_utc():
     for when in ("2026-11-22T00:00:00Z", "2026-11-21T23:45:00-00:15", "2026-11-22T13:00:00+13:00"):
-        answer = infants.infant(observation("seizure", "2026-11-21"), infants.procedure("eeg", when))
-        assert "Already done: EEG (2026-11-22)." in answer.body["cards"][0]["detail"]
+        answer = infants.infant(observation("seizure", "2026-11-21"), lab("lab_glucose", 90, "mg/dL", when))
+        (blood,) = [card for card in answer.body["cards"] if card["source"]["topic"]["code"] == "bloodtests"]
+        assert "Already done: Glucose (2026-11-22)." in blood["detail"]
 
 
 @given(charts())

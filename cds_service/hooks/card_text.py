@@ -27,6 +27,7 @@ from cds_service.rules.rule import Family, Urgency
 
 SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
 DETAIL_LIMIT = 120  # words; ours
+QUOTED = 2  # passages per rule
 BRIEFLY = {"stated": "Stated.", "inferred": "Inferred.", "outside": "With outside guidance."}
 
 
@@ -101,22 +102,23 @@ class CardText:
         """
         facts = [phrase.text() for phrase in phrases]
         because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
-        suggested = list(dict.fromkeys(suggested_words(item) for item in shown.items)) + _taken_care_of(shown)
+        already = _taken_care_of(shown)
         missing = missing_words(
             [item for e in shown.evaluations for item in e.not_known]
             + [item for r in shown.items for item in r.not_known]
         )
-        basis = self._basis_texts(shown)
+        basis, shorter = self._basis_texts(shown, QUOTED), self._basis_texts(shown, 1)
         leading = shown.evaluations[0]
-        places = [" ".join(basis[:2]), basis[0], f"{self._place(leading)}. {BRIEFLY[leading.rule.basis]}"]
+        brief = f"{self._place(leading, _cited(leading, shown)[:1])}. {BRIEFLY[leading.rule.basis]}"
+        places = list(dict.fromkeys((" ".join(basis[:2]), basis[0], shorter[0], brief)))
         surety = f"{self._doubtful_limits(shown)}{self._reviewed(shown)}"
         family = [guidance.on_card.says for guidance in self.guidance(shown)[:1]]
         kept = (family,) if shown.family.id == REASSURANCE else (family, []) if shown.urgency is Urgency.INFO else ([],)
-        for size, place, for_family in product((4, 3, 2, 1), places, kept):
+        for size, place, for_family, done in product((4, 3, 2, 1), places, kept, (already, []) if already else ([],)):
             text = join_lists(
                 {
                     "Why shown": [f"{_some(facts, size)}; {self._age}. {' '.join(because[:size])}"],
-                    "Suggested": _merge(suggested, 2 * size, for_family),
+                    "Suggested": [" ".join((*_suggested(shown, 2 * size), *for_family, *done))],
                     "Not known": [f"{_some(missing, size)}."] if missing else [],
                     "Basis": [f"{place} {surety}"],
                 }
@@ -144,12 +146,17 @@ class CardText:
         latest = max(signature.on for signatures in signed for signature in signatures)
         return f"Signed off by reviewers, last on {latest}."
 
-    def _basis_texts(self, shown: Shown) -> list[str]:
-        """Per rule: where it rests, what the document says there, and whether that states it."""
-        texts = []
+    def _basis_texts(self, shown: Shown, most: int) -> list[str]:
+        """Per rule: the passages that ask for its workups on this card, and whether the document states that.
+
+        What a rule before it has quoted is not quoted again: then what the rule rests on first stands there.
+        """
+        texts, said = [], set[str]()
         for evaluation in shown.evaluations:
             rule = evaluation.rule
-            text = f"{self._place(evaluation)}: {self._library.assertions[rule.draws_on[0]].says}."
+            quoted = [name for name in _cited(evaluation, shown) if name not in said][:most] or [rule.draws_on[0]]
+            said.update(quoted)
+            text = self._quotes(evaluation, quoted)
             text += {
                 "stated": " Stated in the document.",
                 "inferred": " Inferred from the document.",
@@ -158,10 +165,22 @@ class CardText:
             texts.append(text)
         return list(dict.fromkeys(texts))
 
-    def _place(self, evaluation: Evaluation) -> str:
-        """Document, section and assertions of a rule."""
-        drawn = self._library.assertions[evaluation.rule.draws_on[0]]
-        more = ", ".join(evaluation.rule.draws_on[1:4])
+    def _quotes(self, evaluation: Evaluation, quoted: list[str]) -> str:
+        """Each passage with its place; a document or section that was just named is not named again."""
+        first, *others = (self._library.assertions[name] for name in quoted)
+        text = f"{self._place(evaluation, quoted)}: {first.says}."
+        for drawn in others:
+            if (drawn.document, drawn.section) == (first.document, first.section):
+                text += f" {drawn.id}: {drawn.says}."
+            else:
+                title = "" if drawn.document == first.document else f"{drawn.document_title}, "
+                text += f" {title}“{drawn.section}” ({drawn.id}): {drawn.says}."
+        return text
+
+    def _place(self, evaluation: Evaluation, quoted: list[str]) -> str:
+        """Document and section of the first passage quoted, and what else the rule draws on."""
+        drawn = self._library.assertions[quoted[0]]
+        more = ", ".join([name for name in evaluation.rule.draws_on if name not in quoted][:3])
         return f"{drawn.document_title}, “{drawn.section}” ({drawn.id}{f', also {more}' if more else ''})"
 
 
@@ -177,13 +196,22 @@ def _age_of(record: PatientRecord) -> str:
     return text if text.startswith("age") else f"age {text}"
 
 
+def _cited(evaluation: Evaluation, shown: Shown) -> list[str]:
+    """The assertions by which this rule asks for workups of the card, of the most urgent first."""
+    on_card = {item.workup.id for item in shown.items}
+    asked = [
+        item for item in evaluation.suggested if item.workup.id in on_card and item.taken_care_of.truth is not TRUE
+    ]
+    return list(dict.fromkeys(item.cites for item in sorted(asked, key=lambda item: -item.urgency)))
+
+
 def _taken_care_of(shown: Shown) -> list[str]:
-    """What the rules of this card also ask for and is done or ordered already, so that nobody wonders."""
+    """What the rules of this card also ask for in its family and is done or ordered already, so that nobody wonders."""
     known = {
         item.workup.label: item.taken_care_of.evidence[0]
         for evaluation in shown.evaluations
         for item in evaluation.suggested
-        if item.taken_care_of.truth is TRUE
+        if item.taken_care_of.truth is TRUE and item.workup.family == shown.family.id
     }
     return [f"Already {by.value}: {label} ({evidence_day(by) or 'undated'})." for label, by in known.items()]
 
@@ -193,10 +221,13 @@ def suggested_words(item: Recommendation) -> str:
     return item.workup.suggest[item.urgency]
 
 
-def _merge(suggested: list[str], most: int, for_family: list[str]) -> list[str]:
-    """The suggestions in one line; what does not fit is counted, never dropped in silence."""
-    more = [f"And {len(suggested) - most} more in the suggestions below."] if len(suggested) > most else []
-    return [" ".join((*suggested[:most], *more, *for_family))]
+def _suggested(shown: Shown, most: int) -> list[str]:
+    """What can be ordered, as far as it fits, the rest counted: it stands below as suggestions. Advice without an
+    order stands nowhere else and is never left out."""
+    orderable = [item for item in shown.items if item.workup.order is not None]
+    hidden = orderable[most:]
+    more = [f"And {len(hidden)} more in the suggestions below."] if hidden else []
+    return [suggested_words(item) for item in shown.items if item not in hidden] + more
 
 
 def _some(items: list[str], most: int) -> str:

@@ -61,10 +61,11 @@ class Reason(NamedTuple):
 
 
 class Suggested(NamedTuple):
-    """A workup that a rule asks for, and whether it is already taken care of."""
+    """A workup that a rule asks for by the assertion it cites, and whether it is already taken care of."""
 
     workup: Workup
     urgency: Urgency
+    cites: str
     taken_care_of: Suppression
 
 
@@ -172,7 +173,12 @@ def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation
         return _without_workup(rule, [item for item, truth in meant if truth is UNKNOWN], truth_of, asked)
     evaluation = Evaluation(rule, asked, Outcome.RECOMMENDED)
     evaluation.suggested = tuple(
-        Suggested(workups[item.workup], item.urgency, suppression(workups[item.workup], asked.record, evaluation.facts))
+        Suggested(
+            workups[item.workup],
+            item.urgency,
+            item.cites,
+            suppression(workups[item.workup], asked.record, evaluation.facts),
+        )
         for item, truth in meant
         if truth is TRUE
     )

@@ -257,8 +257,13 @@ class _RuleCompiler:
                 self._say(source, ("recommend", place), f"no workup is called {item['workup']!r}")
             elif urgency not in workup.suggest:
                 self._say(source, ("recommend", place), f"the workup has no wording for {item['urgency']}")
+            cites = item.get("cites", source.data["draws_on"][0])
+            if cites not in source.data["draws_on"]:
+                self._say(
+                    source, ("recommend", place, "cites"), f"{cites!r} is not in draws_on: add it or cite another"
+                )
             when = self._sentence(source, ("recommend", place, "when"), names) if "when" in item else None
-            found.append(Recommend(item["workup"], urgency, when, compile_sentence(when) if when else None))
+            found.append(Recommend(item["workup"], urgency, cites, when, compile_sentence(when) if when else None))
         return tuple(found)
 
     def _say(self, source: Source, path: tuple[str | int, ...], message: str) -> None:

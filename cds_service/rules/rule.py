@@ -90,10 +90,12 @@ class Family(NamedTuple):
 
 
 class Recommend(NamedTuple):
-    """One workup that a rule asks for; ``when`` narrows it further."""
+    """One workup that a rule asks for; ``when`` narrows it further. ``cites`` is the assertion that asks for it:
+    the one named in the rule, else the first on which the rule draws."""
 
     workup: str
     urgency: Urgency
+    cites: str
     when: Sentence | None
     is_meant: Callable[[TruthOf], Truth] | None
 

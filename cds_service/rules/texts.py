@@ -56,7 +56,11 @@ def texts_of(pack: Pack) -> Iterator[Text]:
             if key in family:
                 yield Text(families, ("families", spot, key), family[key], True)
     yield from _guidance(pack.single["guidance"])
-    cited = {source.data["draws_on"][0] for _, source in pack.rules.values()}
+    cited = {
+        assertion
+        for _, source in pack.rules.values()
+        for assertion in (source.data["draws_on"][0], *(item.get("cites") for item in source.data["recommend"]))
+    }
     for source in pack.documents.values():
         for spot, assertion in enumerate(source.data["assertions"]):
             yield Text(source, ("assertions", spot, "says"), assertion["says"], assertion["id"] in cited)
