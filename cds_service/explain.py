@@ -75,10 +75,11 @@ def _of_resources(name: str, resources: Sequence[tuple[Any, Any]]) -> HookReques
 
 def as_json(response: HookResponse) -> dict[str, Any]:
     """Outcomes, reasons and the answer, for other programs to read."""
-    return {"hook": HOOK, "rules": [_rule(e) for e in response.evaluations], "response": response.body}
+    return {"hook": HOOK, "rules": [rule_as_json(e) for e in response.evaluations], "response": response.body}
 
 
-def _rule(evaluation: Evaluation) -> dict[str, Any]:
+def rule_as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """What one rule says: outcome, every criterion with its evidence, what was missing, and the workups."""
     return {
         "rule": evaluation.rule.id,
         "version": evaluation.rule.version,

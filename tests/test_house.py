@@ -23,7 +23,7 @@ ROOMS = {
     "hooks": {"errors", "record", "rules", "trust"},
     "store": {"errors", "record", "rules"},
     "knowledge": {"errors", "record", "rules", "hooks"},
-    "population": {"errors", "record", "rules"},
+    "population": {"errors", "explain", "hooks", "record", "rules"},
     "settings": {"errors"},
     "explain": {"errors", "record", "rules", "hooks"},
     "replay": {"errors", "hooks", "rules", "store"},

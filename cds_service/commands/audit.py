@@ -1,0 +1,129 @@
+"""The commands ``cds-service audit`` and ``compare``: the rules over a whole export."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from cds_service.errors import InputError
+from cds_service.population.answers import answer_patient
+from cds_service.population.audit import Options, answer_all, close, run_of
+from cds_service.population.outputs import write_audit
+from cds_service.record.sources import SOURCES
+from cds_service.record.times import moment, parse_as_of
+from cds_service.rules.library import load_library
+from cds_service.settings import load_settings
+
+EVERY = 5.0  # seconds between plain lines
+
+
+class Shown:
+    """How far a run is: a bar with rate and time left on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._name, self._unit, self._total, self._done = "", "", 0, 0
+        self._started = self._told = time.monotonic()
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
+                       TextColumn("{task.fields[rate]}"), TimeRemainingColumn())  # fmt: skip
+            self._bar = Progress(*columns, console=console, transient=True)
+            self._bar.start()
+
+    def phase(self, name: str, unit: str, total: int) -> None:
+        """Something begins that goes to ``total``."""
+        self._name, self._unit, self._total, self._done = name, unit, total, 0
+        self._started = self._told = time.monotonic()
+        if self._bar is not None:
+            self._task = self._bar.add_task(name, total=total, rate="")
+        else:
+            self._console.print(f"{name}: {total} {unit}", soft_wrap=True)
+
+    def advance(self, number: int, note: str = "") -> None:
+        """It went on by so many."""
+        self._done += number
+        now = time.monotonic()
+        rate = self._done / max(now - self._started, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, advance=number, rate=f"{rate:,.1f} {self._unit}/s")
+        elif now - self._told >= EVERY:
+            self._told = now
+            left = (self._total - self._done) / rate if rate else 0
+            self._console.print(
+                f"{self._name}: {self._done} of {self._total} {self._unit}, {rate:,.1f}/s, {left:.0f} s left",
+                soft_wrap=True,
+            )
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def common(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that every walk over an export has."""
+    for option in reversed((
+        click.option("--as-of", "as_of", help="The day or instant the question is about; default: now."),
+        click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes."),
+        click.option("--memory", type=click.IntRange(8, 4096), default=96, show_default=True,
+                     help="Megabytes that the part in a worker may take."),
+        click.option("--parts", type=click.IntRange(1, 4096), help="Parts on the disk; default: by --memory."),
+        click.option("--exported", multiple=True, type=click.Choice(["all", *SOURCES]),
+                     help="A resource type that was exported although the folder holds none of it."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def options_of(as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...]) -> Options:
+    """The options as the audit takes them. Raises InputError when --as-of is no date."""
+    when: int | None = moment(datetime.now(UTC))
+    if as_of is not None:
+        when = parse_as_of(as_of)
+    if when is None:
+        raise InputError(f"--as-of {as_of}: give a date (2026-11-22) or an instant (2026-11-22T10:00:00Z)")
+    return Options(
+        as_of=when, public_url=load_settings().base_url, exported=tuple(sorted(exported)), workers=workers,
+        memory=memory, parts=parts,
+    )  # fmt: skip
+
+
+@click.command("audit")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="An empty or new folder.")
+@click.option("--exact", is_flag=True, help="Small numbers of infants are shown, and none is rounded.")
+@click.option("--no-parquet", is_flag=True, help="Write NDJSON only.")
+@common
+def audit_command(
+    folder: Path, out: Path, exact: bool, no_parquet: bool, as_of: str | None, workers: int, memory: int,
+    parts: int | None, exported: tuple[str, ...],
+) -> None:  # fmt: skip
+    """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
+    options, library = options_of(as_of, workers, memory, parts, exported), load_library()
+    shown = Shown(Console(stderr=True, highlight=False))
+    try:
+        audited = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, shown)
+        run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"exact": exact})
+        summary = write_audit(out, audited, run, library, options.as_of, exact, parquet=not no_parquet)
+    finally:
+        shown.stop()
+    close(out)
+    click.echo(f"{out}: run {run['id']}")
+    for stage, number in summary["attrition"].items():
+        click.echo(f"  {stage}: {number}")
+    lines = summary["input"]["lines"]
+    bad = sum(number for fate, number in lines.items() if fate.startswith("bad"))
+    click.echo(f"  {lines['in']} lines, {bad} bad; report.html, summary.json, worklist.csv, evaluations.ndjson")
+    early = [file["name"] for file in summary["input"]["files"] if file["ending"] != "complete"]
+    if early:
+        click.echo(f"  incomplete: {', '.join(early)} ended early; their types are unknown for everybody", err=True)
+        sys.exit(3)

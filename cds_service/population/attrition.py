@@ -1,0 +1,114 @@
+"""Where each infant leaves the way from the population to a recommendation, counted so that it sums."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from cds_service.record.ages import Age
+from cds_service.record.patient_record import PatientRecord
+from cds_service.record.truth import FALSE, TRUE, Truth
+from cds_service.rules.evaluate import Asked, Evaluation
+from cds_service.rules.library import RuleLibrary
+from cds_service.rules.rule import Outcome, Rule
+
+# In the order of the way. Of several rules, an infant counts where the rule that came furthest left it.
+NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED = "not evaluated", "other age", "no finding", "excluded"
+NOT_EVALUABLE, DONE, RECOMMENDED, FAILED = "not evaluable", "done or ordered", "recommended", "rule failed"
+STAGES = (NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED, FAILED, NOT_EVALUABLE, DONE, RECOMMENDED)
+RANK = {stage: place for place, stage in enumerate(STAGES)}
+OF_OUTCOME = {
+    Outcome.EXCLUDED: EXCLUDED, Outcome.DATA_REQUIRED: NOT_EVALUABLE, Outcome.SATISFIED: DONE,
+    Outcome.RECOMMENDED: RECOMMENDED, Outcome.INTERNAL_ERROR: FAILED, Outcome.NOT_APPLICABLE: NO_FINDING,
+}  # fmt: skip
+AGE_BANDS = (1, 3, 6, 12, 24)  # completed months at which the tables begin a new row; no rule reads them
+NO_AGE = "no birth date"
+BAND_NAMES = (
+    f"under {AGE_BANDS[0]} month",
+    *(f"{lo} to <{hi} months" for lo, hi in pairwise(AGE_BANDS)),
+    f"{AGE_BANDS[-1]} months and over",
+    NO_AGE,
+)
+_REFERENCE = re.compile(r"\b([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]+")
+Counts = Counter[tuple[str, ...]]
+
+
+def age_band(record: PatientRecord) -> str:
+    """The band of the calendar age on the as-of day; of a birth date that names a month only, the oldest it can be."""
+    if record.birth is None:
+        return NO_AGE
+    first = record.birth.span.days[0]
+    reached = sum(record.today >= Age(months, "mo").reached_on(first) for months in AGE_BANDS)
+    return BAND_NAMES[reached]
+
+
+def stages_of(record: PatientRecord, evaluations: Sequence[Evaluation], library: RuleLibrary) -> dict[str, str]:
+    """For each rule the stage at which this infant leaves its way. A rule is asked for its age first."""
+    asked = Asked(record, library.criteria_count)
+    ages: dict[str, Truth] = {}
+
+    def of_age(rule: Rule) -> Truth:
+        if rule.population not in ages:
+            ages[rule.population] = asked.answer(rule.criteria[rule.population]).truth
+        return ages[rule.population]
+
+    found = {}
+    for evaluation in evaluations:
+        stage = OF_OUTCOME[evaluation.outcome]
+        if stage == NO_FINDING and of_age(evaluation.rule) is FALSE:
+            stage = OTHER_AGE
+        found[evaluation.rule.id] = stage
+    return found
+
+
+def furthest(stages: Mapping[str, str]) -> str:
+    """The stage of the infant: that of the rule that came furthest."""
+    return max(stages.values(), key=RANK.__getitem__, default=NOT_EVALUATED)
+
+
+def cause(missing: str) -> str:
+    """What was missing, without naming anybody's resource."""
+    return _REFERENCE.sub(r"\1", missing)
+
+
+def count_infant(
+    counts: Counts, record: PatientRecord, evaluations: Sequence[Evaluation], stages: Mapping[str, str]
+) -> str:
+    """Count one evaluated infant under every heading; the stage at which they leave."""
+    stage = furthest(stages)
+    band = age_band(record)
+    counts["stage", stage] += 1
+    counts["age", band, stage] += 1
+    documents: dict[str, str] = {}
+    causes: set[str] = set()
+    workups: dict[str, str] = {}
+    for evaluation in evaluations:
+        rule = evaluation.rule
+        own = stages[rule.id]
+        counts["rule", rule.id, own] += 1
+        if own != documents.get(rule.document):
+            documents[rule.document] = max(own, documents.get(rule.document, own), key=RANK.__getitem__)
+        if own == NOT_EVALUABLE:
+            lacking = {cause(item) for item in evaluation.missing}
+            causes |= lacking
+            for item in lacking:
+                counts["missing", rule.id, item] += 1
+        elif own == EXCLUDED:
+            for name in evaluation.decided_by:
+                counts["excluded by", rule.id, name] += 1
+        for asked in evaluation.suggested:
+            mine = DONE if asked.taken_care_of.truth is TRUE else asked.urgency.indicator
+            known = workups.get(asked.workup.id, DONE)
+            workups[asked.workup.id] = max(mine, known, key=_URGENCY.__getitem__)
+    for item in causes:
+        counts["cause", item] += 1
+    for document, own in documents.items():
+        counts["document", document, own] += 1
+    for workup, own in workups.items():
+        counts["workup", workup, own] += 1
+    return stage
+
+
+_URGENCY = {DONE: 0, "info": 1, "warning": 2, "critical": 3}

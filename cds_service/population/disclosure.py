@@ -1,0 +1,39 @@
+"""Small numbers of infants are not shown, larger ones are rounded, so that no table points at a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+SMALLEST_SHOWN = 11
+ROUNDED_TO = 5
+HIDDEN = f"<{SMALLEST_SHOWN}"
+Shown = int | str
+
+
+class Disclosure(NamedTuple):
+    """How numbers of people leave the house: as they are (``exact``), or suppressed and then rounded."""
+
+    exact: bool
+
+    def shown(self, number: int) -> Shown:
+        """The number, or HIDDEN; nobody at all is shown as 0."""
+        if self.exact or number == 0:
+            return number
+        if number < SMALLEST_SHOWN:
+            return HIDDEN
+        return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
+
+    def table(self, numbers: Mapping[str, int]) -> dict[str, Shown]:
+        """Every number of a table."""
+        return {name: self.shown(number) for name, number in numbers.items()}
+
+    @property
+    def told(self) -> str:
+        """What stands under every table."""
+        if self.exact:
+            return "Exact numbers."
+        return (
+            f"Numbers of infants from 1 to {SMALLEST_SHOWN - 1} are shown as {HIDDEN}, others rounded to {ROUNDED_TO}; "
+            "parts may therefore not add up to their total."
+        )

@@ -1,0 +1,134 @@
+"""All that an export holds of one patient → the request that the hook would have had for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+from cds_service.errors import MalformedJson
+from cds_service.explain import INSTANCE
+from cds_service.hooks.request import HookRequest
+from cds_service.hooks.strict_json import load
+from cds_service.population.partition import ANY_TYPE
+from cds_service.record.sources import PATIENT_KEY, SOURCES
+
+Json = dict[str, Any]
+LOST = {"lost": True}  # an entry without its resource: the Bundle that holds it is not complete
+
+
+class Exported(NamedTuple):
+    """Which resource types the export holds, and of which some lines are lost for somebody unknown."""
+
+    types: frozenset[str]
+    lost: frozenset[str]
+
+
+class Chart(NamedTuple):
+    """What the export holds of one patient, in one order whatever the order of its lines.
+
+    ``lost``: types of which a line could not be read. ``bad``: where such lines stand and why, found only now.
+    """
+
+    patient: str
+    resources: Sequence[Json]
+    lost: frozenset[str]
+    bad: Sequence[tuple[str, str]]
+    repeated: int
+    conflicting: Sequence[str]
+
+    @property
+    def has_patient(self) -> bool:
+        """Whether a Patient resource came."""
+        return any(resource["resourceType"] == "Patient" for resource in self.resources)
+
+
+def read_chart_lines(patient: str, lines: Sequence[tuple[bytes, bytes]]) -> Chart:
+    """The chart in these (place, content) lines. The strict reading of JSON is the hook's own."""
+    resources: list[Json] = []
+    lost: set[str] = set()
+    bad: list[tuple[str, str]] = []
+    seen: set[bytes] = set()
+    for where, content in sorted(lines, key=_by_content):
+        if content in seen and content[:1] != b"!":
+            continue
+        seen.add(content)
+        if content[:1] == b"!":
+            lost.add(content[1:].decode())
+            continue
+        try:
+            resources.append(load(content))
+        except MalformedJson as problem:
+            bad.append((where.decode(), problem.code))
+            lost.add(_type_of(content))
+    repeated = sum(1 for _, content in lines if content[:1] != b"!") - sum(1 for item in seen if item[:1] != b"!")
+    return Chart(patient, resources, frozenset(lost), bad, repeated, _conflicting(resources))
+
+
+def _by_content(line: tuple[bytes, bytes]) -> bytes:
+    return line[1]
+
+
+def _type_of(content: bytes) -> str:
+    found = [kind for kind in SOURCES if f'"{kind}"'.encode() in content]
+    return found[0] if len(found) == 1 else ANY_TYPE
+
+
+def _conflicting(resources: Sequence[Json]) -> tuple[str, ...]:
+    """The resources of one type and id that say different things."""
+    names: dict[tuple[Any, Any], Json] = {}
+    found = []
+    for resource in resources:
+        identity = resource.get("id")
+        if not isinstance(identity, str):
+            continue
+        key = (resource["resourceType"], identity)
+        known = names.setdefault(key, resource)
+        if known is not resource and known != resource:
+            found.append(f"{key[0]}/{key[1]}")
+    return tuple(dict.fromkeys(found))
+
+
+def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str, Sequence[Json]], exported: Exported,
+               lost: Set[str] = frozenset()) -> HookRequest:  # fmt: skip
+    """The hook's request with these of the chart's resources, each type as a search's answer.
+
+    A type that was not exported is a key that is absent; one of which a line is lost is a Bundle that lacks an
+    entry. So the hook's own reading decides what is unknown.
+    """
+    prefetch: Json = {}
+    by_type: dict[str, list[Json]] = {}
+    for resource in resources:
+        by_type.setdefault(resource["resourceType"], []).append({"resource": resource})
+    patients = by_type.pop("Patient", [])
+    if len(patients) == 1:
+        prefetch[PATIENT_KEY] = patients[0]["resource"]
+    elif patients:
+        prefetch[PATIENT_KEY] = {"resourceType": "Bundle", "type": "searchset", "entry": patients}
+    in_doubt = chart.lost | exported.lost | lost
+    for kind, key in SOURCES.items():
+        entries = by_type.get(kind, [])
+        if kind == "MedicationRequest" and medications:
+            entries = entries + [
+                {"resource": item, "search": {"mode": "include"}}
+                for name in sorted(references_to_medications(resources)) for item in medications.get(name, ())
+            ]  # fmt: skip
+        if kind in in_doubt or ANY_TYPE in in_doubt:
+            entries = [*entries, LOST]
+        elif kind not in exported.types:
+            continue
+        prefetch[key] = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
+    return HookRequest(
+        hook_instance=INSTANCE, user_id="Practitioner/audit", patient_id=chart.patient, encounter_id=None,
+        fhir_server=None, prefetch=prefetch, as_of=None, authorized=False,
+    )  # fmt: skip
+
+
+def references_to_medications(resources: Sequence[Json]) -> set[str]:
+    """The ids of the Medication resources that a chart's medicines refer to."""
+    found = set()
+    for resource in resources:
+        about = resource.get("medicationReference")
+        reference = about.get("reference") if isinstance(about, dict) else None
+        if isinstance(reference, str) and "Medication/" in reference:
+            found.add(reference.split("Medication/", 1)[1].split("/", 1)[0])
+    return found

@@ -1,0 +1,173 @@
+"""The lines of a folder of FHIR bulk NDJSON: plain, gzip or zstd by their first bytes, whatever they are called."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from cds_service.errors import InputError
+
+LONGEST_LINE = 16 << 20  # bytes of one resource; a longer line is counted and passed over, never held
+HEAD = 4096  # so much of a line that is too long is kept, to tell whose it is
+CHUNK = 1 << 20
+COMPLETE = "complete"
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class Line(NamedTuple):
+    """A line that is not blank, without its end; of one that is ``too_long`` only the beginning."""
+
+    number: int
+    content: bytes
+    too_long: bool = False
+
+
+class SourceFile:
+    """One file, read once from its beginning to its end; what is told of it is true when ``lines`` has ended.
+
+    ``ending`` is COMPLETE, or says why nothing more could be read; ``sha256`` is of the bytes on the disk.
+    """
+
+    def __init__(self, path: Path, name: str, longest: int = LONGEST_LINE) -> None:
+        self.path = path
+        self.name = name
+        self.number_of_lines = 0
+        self.blank = 0
+        self.bytes_read = 0
+        self.ending = COMPLETE
+        self._longest = longest
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all bytes read from the disk so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it begins as gzip or zstd do."""
+        with self.path.open("rb") as file:
+            start = file.read(4)
+        return start[:2] == GZIP or start == ZSTD
+
+    def lines(self) -> Iterator[Line]:
+        """Every line that is not blank. A file that is cut short or damaged ends with its last whole line."""
+        rest, number, skipping = b"", 0, False
+        for chunk in self._chunks():
+            *whole, rest = (rest + chunk).split(b"\n")
+            for content in whole:
+                number += 1
+                if skipping:
+                    skipping = False
+                    continue
+                yield from self._line(number, content)
+            if len(rest) > self._longest or skipping:
+                if not skipping:
+                    yield Line(number + 1, rest[:HEAD], too_long=True)
+                rest, skipping = b"", True
+        if (rest or skipping) and self.ending == COMPLETE:
+            number += 1
+            if not skipping:
+                yield from self._line(number, rest)
+        elif skipping:
+            number += 1
+        self.number_of_lines = number
+
+    def _line(self, number: int, content: bytes) -> Iterator[Line]:
+        content = content.strip()
+        if not content:
+            self.blank += 1
+        elif len(content) > self._longest:
+            yield Line(number, content[:HEAD], too_long=True)
+        else:
+            yield Line(number, content)
+
+    def _chunks(self) -> Iterator[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(4)
+                file.seek(0)
+                if start[:2] == GZIP:
+                    yield from self._inflated(file)
+                elif start == ZSTD:
+                    yield from self._unzstd(file)
+                else:
+                    while chunk := self.read(file):
+                        yield chunk
+        except OSError as problem:
+            self.ending = f"it cannot be read: {problem.strerror or 'damaged'}"
+
+    def read(self, file: BinaryIO, size: int = CHUNK) -> bytes:
+        """The next bytes from the disk, counted and digested."""
+        chunk = file.read(size)
+        self._digest.update(chunk)
+        self.bytes_read += len(chunk)
+        return chunk
+
+    def _inflated(self, file: BinaryIO) -> Iterator[bytes]:
+        """What gzip holds, of one member or several (RFC 1952 §2.2); what stands before a fault is kept."""
+        member = zlib.decompressobj(wbits=31)
+        waiting = self.read(file)
+        try:
+            while waiting:
+                if member.eof:
+                    member = zlib.decompressobj(wbits=31)
+                yield member.decompress(waiting, CHUNK)
+                waiting = member.unconsumed_tail or member.unused_data.lstrip(b"\0") or self.read(file)
+        except zlib.error:
+            self.ending = "its gzip is damaged"
+            self._to_the_end(file)
+            return
+        if not member.eof:
+            self.ending = "its gzip is cut short"
+
+    def _unzstd(self, file: BinaryIO) -> Iterator[bytes]:
+        try:
+            import pyarrow  # optional: only an audit of zstd or with Parquet needs it
+        except ImportError:
+            raise InputError(f"{self.name}: zstd needs the extra: pip install 'cds-service[audit]'") from None
+        raw = pyarrow.PythonFile(_Counted(self, file), mode="r")
+        try:
+            stream = pyarrow.CompressedInputStream(raw, "zstd")
+            while chunk := stream.read(1 << 16):
+                yield chunk
+        except OSError as problem:
+            self.ending = "its zstd is cut short" if "runcated" in str(problem) else "its zstd is damaged"
+            self._to_the_end(file)
+
+    def _to_the_end(self, file: BinaryIO) -> None:
+        while self.read(file):
+            pass
+
+
+class _Counted:
+    """The file as pyarrow wants it, read through its SourceFile."""
+
+    closed = False
+
+    def __init__(self, source: SourceFile, file: BinaryIO) -> None:
+        self._source = source
+        self._file = file
+
+    def read(self, size: int = CHUNK) -> bytes:
+        return self._source.read(self._file, size)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def source_files(folder: Path, longest: int = LONGEST_LINE) -> list[SourceFile]:
+    """Every file of the folder and the folders in it, by name; hidden ones are passed over.
+
+    Raises InputError when there is none.
+    """
+    paths = sorted(
+        path for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )  # fmt: skip
+    if not paths:
+        raise InputError(f"{folder}: it holds no file to audit")
+    return [SourceFile(path, path.relative_to(folder).as_posix(), longest) for path in paths]

@@ -1,0 +1,223 @@
+"""Lines → one file per group of patients on the disk, so that no more than one group is ever held in memory.
+
+Each kept line is written as ``patient TAB file:line TAB resource``. A resource that is lost to a fault but whose
+patient can still be read leaves ``!Type`` in its place: what it could have said is unknown of that patient.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from cds_service.errors import InputError
+from cds_service.population.ndjson import COMPLETE, Line, SourceFile
+from cds_service.record.binding import NEUTRAL_TYPES
+from cds_service.record.sources import SOURCES
+
+BUFFERED = 8 << 20
+SHOWN_PER_FILE = 20  # bad lines that are named; the others are counted
+READ_TYPES = frozenset({"Patient", *SOURCES})
+ANY_TYPE = "*"
+MEDICATIONS = "medications"
+_OWNER = re.compile(rb"(?:(?:https?://[^\s?#\"]+/)?Patient/|urn:uuid:)([A-Za-z0-9\-.]{1,256})(?:/_history/[^\s\"]+)?")
+_SUBJECT = re.compile(rb'"reference"\s*:\s*"((?:https?://[^\s?#"]+/)?Patient/[A-Za-z0-9\-.]{1,256})"')
+_TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,256}", re.ASCII)
+
+
+class _Reference(Struct, gc=False):
+    reference: str | None = None
+
+
+class _Header(Struct, gc=False):
+    resourceType: str
+    id: str | None = None
+    subject: _Reference | None = None
+    patient: _Reference | None = None
+
+
+_read_header = msgspec.json.Decoder(_Header).decode
+
+
+class Tally(Struct, kw_only=True):
+    """What became of every line of one file; ``fates`` sums to the number of lines. ``shown``: bad lines, and why."""
+
+    name: str
+    sha256: str = ""
+    bytes: int = 0
+    ending: str = COMPLETE
+    lines: int = 0
+    fates: dict[str, int] = {}
+    types: dict[str, int] = {}
+    bad: dict[str, int] = {}
+    shown: list[tuple[int, str]] = []
+
+
+class Partitioned(Struct, kw_only=True):
+    """The whole input on the disk: how many parts, what became of its lines, and of which types some are lost."""
+
+    parts: int
+    files: list[Tally]
+    kept: int
+    lost_types: list[str]
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The resource types of which the input holds any."""
+        return frozenset(kind for tally in self.files for kind in tally.types)
+
+
+def part_of(patient: bytes, parts: int) -> int:
+    """The number of the part that holds all of a patient."""
+    return zlib.crc32(patient) % parts
+
+
+class Partitioner:
+    """Writes lines to the parts in ``folder``; memory is bounded by BUFFERED."""
+
+    def __init__(self, folder: Path, parts: int, tick: Callable[[SourceFile], object] = lambda file: None) -> None:
+        self._folder = folder
+        self._parts = parts
+        self._tick = tick
+        self._waiting: dict[str, list[bytes]] = {}
+        self._size = 0
+        self.kept = 0
+
+    def take_all(self, files: Sequence[SourceFile]) -> Partitioned:
+        """Every line of every file to its part. Raises InputError when the disk does not take it."""
+        tallies = [self._take(number, file) for number, file in enumerate(files)]
+        self._flush()
+        lost = {kind for tally in tallies if tally.ending != COMPLETE for kind in (tally.types or {ANY_TYPE: 0})}
+        return Partitioned(parts=self._parts, files=tallies, kept=self.kept, lost_types=sorted(lost))
+
+    def _take(self, place: int, file: SourceFile) -> Tally:
+        fates: Counter[str] = Counter()
+        types: Counter[str] = Counter()
+        bad: Counter[str] = Counter()
+        shown: list[tuple[int, str]] = []
+        told = 0
+        for line in file.lines():
+            fate, problem = self._line(b"%d:%d" % (place, line.number), line, types)
+            fates[fate] += 1
+            if problem:
+                bad[problem] += 1
+                if len(shown) < SHOWN_PER_FILE:
+                    shown.append((line.number, problem))
+            told += 1
+            if told == 1000:
+                self._tick(file)
+                told = 0
+        self._tick(file)
+        fates["blank"] = file.blank
+        lost = file.number_of_lines - fates.total()
+        if lost:
+            raise AssertionError(f"{file.name}: {lost} lines are accounted for nowhere")
+        return Tally(
+            name=file.name, sha256=file.sha256, bytes=file.bytes_read, ending=file.ending, lines=file.number_of_lines,
+            fates=dict(sorted(fates.items())), types=dict(sorted(types.items())), bad=dict(sorted(bad.items())),
+            shown=shown,
+        )  # fmt: skip
+
+    def _line(self, where: bytes, line: Line, types: Counter[str]) -> tuple[str, str]:
+        """Write the line where it belongs; its fate, and what is wrong with it."""
+        if line.too_long:
+            return self._lost(where, line.content, types), "the line is too long"
+        try:
+            header = _read_header(line.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._unusual(where, line.content, types)
+        return self._place(where, header, line.content, types)
+
+    def _unusual(self, where: bytes, content: bytes, types: Counter[str]) -> tuple[str, str]:
+        """A line whose first elements are not as FHIR has them."""
+        try:
+            value = msgspec.json.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return self._lost(where, content, types), "it is not JSON"
+        if not isinstance(value, dict) or not isinstance(value.get("resourceType"), str):
+            return "bad", "it is no FHIR resource"
+        return self._place(where, _lenient_header(value), content, types)
+
+    def _place(self, where: bytes, header: _Header, content: bytes, types: Counter[str]) -> tuple[str, str]:
+        kind = header.resourceType
+        types[kind] += 1
+        if kind == "Medication":
+            name = header.id if header.id and _ID.fullmatch(header.id) else ""
+            self._write(MEDICATIONS, b"%b\t%b\t%b\n" % (name.encode(), where, content))
+            return "medication", ""
+        if kind not in READ_TYPES:
+            return "about nobody" if kind in NEUTRAL_TYPES else "not read by any rule", ""
+        if kind == "Patient":
+            if not header.id or not _ID.fullmatch(header.id):
+                return "bad", "a Patient without a usable id"
+            owner = header.id.encode()
+        else:
+            about = header.subject or header.patient
+            found = _OWNER.fullmatch((about.reference or "").encode()) if about is not None else None
+            if found is None:
+                return "about no patient", ""
+            owner = found[1]
+        self._keep(owner, where, content)
+        return "kept", ""
+
+    def _lost(self, where: bytes, content: bytes, types: Counter[str]) -> str:
+        """A line that cannot be read: when it still shows whose it was, its type is in doubt for that patient."""
+        kinds, subjects = _TYPE.search(content), set(_SUBJECT.findall(content))
+        kind = kinds[1].decode() if kinds else ANY_TYPE
+        if len(subjects) == 1 and (kind in SOURCES or kind == ANY_TYPE):
+            found = _OWNER.fullmatch(subjects.pop())
+            if found is not None:
+                if kind != ANY_TYPE:
+                    types[kind] += 0  # the type was exported, whatever became of this line
+                self._keep(found[1], where, b"!" + kind.encode())
+                return "bad, patient known"
+        return "bad"
+
+    def _keep(self, owner: bytes, where: bytes, content: bytes) -> None:
+        self._write(f"part-{part_of(owner, self._parts):04}", b"%b\t%b\t%b\n" % (owner, where, content))
+        self.kept += 1
+
+    def _write(self, name: str, record: bytes) -> None:
+        waiting = self._waiting.get(name)
+        if waiting is None:
+            waiting = self._waiting[name] = []
+        waiting.append(record)
+        self._size += len(record)
+        if self._size > BUFFERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            for name, waiting in self._waiting.items():
+                with (self._folder / name).open("ab") as file:
+                    file.writelines(waiting)
+        except OSError as problem:
+            raise disk_refused(self._folder, problem) from None
+        self._waiting.clear()
+        self._size = 0
+
+
+def disk_refused(folder: Path, problem: OSError) -> InputError:
+    """What to tell when a disk takes no more: the run can be taken up again."""
+    return InputError(
+        f"{folder}: {problem.strerror}. Nothing more was written; make room (about twice the unpacked input) "
+        "and give the same command again: it goes on from the last finished part"
+    )
+
+
+def _lenient_header(value: dict[str, Any]) -> _Header:
+    identity = value.get("id")
+    about = value.get("subject", value.get("patient"))
+    reference = about.get("reference") if isinstance(about, dict) else None
+    return _Header(
+        resourceType=value["resourceType"],
+        id=identity if isinstance(identity, str) else None,
+        subject=_Reference(reference if isinstance(reference, str) else None),
+    )
