@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 
 from cds_service.errors import (
@@ -111,15 +111,24 @@ def _answer_errors(app: Flask) -> None:
                 return answer
             case 413:
                 return outcome(TooLarge("size", f"The body is larger than {LARGEST_BODY} bytes."))
+            case 500:
+                return internal_error()
         return outcome(RequestError("request.http", "The request is not acceptable HTTP."))
 
     @app.errorhandler(Exception)
     def defect(error: Exception) -> Response:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        logger.error(
-            "defect", kind=type(error).__name__, place=f"{place.filename}:{place.lineno}", request_id=request_id()
-        )
+        _log_defect(app, error)
         return internal_error()
+
+    app.logger.disabled = True  # Flask's own lines hold tracebacks and messages, and those may hold the patient
+    got_request_exception.connect(_log_defect, app, weak=False)  # what no handler above has met
+
+
+def _log_defect(_: Flask, exception: BaseException) -> None:
+    place = traceback.extract_tb(exception.__traceback__)[-1]
+    logger.error(
+        "defect", kind=type(exception).__name__, place=f"{place.filename}:{place.lineno}", request_id=request_id()
+    )
 
 
 def _frame_answers(app: Flask, settings: Settings, health: Health) -> None:

@@ -64,7 +64,7 @@ class PostgreSQL:
         """Start, and return when connections are taken; after a crash it has recovered by then."""
         options = ["-p", str(self.port), "-k", str(self._folder), "-c", "listen_addresses=127.0.0.1"]
         options += ["-c", "recovery_init_sync_method=syncfs"]  # else each of a thousand files, one by one
-        with (self._folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             self._server = subprocess.Popen(
                 [str(self._programs / "postgres"), "-D", str(self._folder / "data"), *options],
                 cwd=self._folder, stdout=log, stderr=log, **self._user,
@@ -73,12 +73,17 @@ class PostgreSQL:
         while True:
             with suppress(subprocess.TimeoutExpired):
                 self._server.wait(0.05)
-                pytest.fail((self._folder / "log").read_text())
+                pytest.fail(self.log.read_text())
             try:
                 psycopg.connect(self.url().replace("+psycopg", ""), connect_timeout=2).close()
                 return
             except psycopg.OperationalError:
                 assert time.monotonic() < deadline, "the PostgreSQL server did not start"
+
+    @property
+    def log(self) -> Path:
+        """What the server has written about itself."""
+        return self._folder / "log"
 
     def kill(self) -> None:
         """Kill -9 the server and all that serves its connections: nothing is written any more."""

@@ -112,12 +112,22 @@ def start(
         cwd=folder, env=environment, stdout=written, stderr=written, start_new_session=True,
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(process, base)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return process, base
+
+
+def wait_for(process: subprocess.Popen[bytes], base: str) -> None:
+    """Return when the service answers."""
     deadline = time.monotonic() + 60
     while True:
         assert process.poll() is None, "the service did not start"
         try:
             assert requests.get(f"{base}/healthz", timeout=5).status_code == 200
-            return process, base
+            return
         except requests.ConnectionError:
             assert time.monotonic() < deadline, "the service did not start"
             with suppress(subprocess.TimeoutExpired):

@@ -63,7 +63,7 @@ def with_a_broken_rule(**how: Any) -> RuleLibrary:
 
     library = load_library(**how)
     broken = next(rule for rule in library.rules if rule.id == BROKEN)
-    criteria = {name: msgspec.structs.replace(one, ask=raises) for name, one in broken.criteria.items()}
+    criteria = {name: msgspec.structs.replace(one, ask=raises, sentence=None) for name, one in broken.criteria.items()}
     rules = (msgspec.structs.replace(r, criteria=criteria) if r is broken else r for r in library.rules)
     library.rules = tuple(rules)
     return library

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from forge import ec_key, jwk, rsa_key
 
+import cds_service.trust.clients as trust_clients
 from cds_service.cli import main
 from cds_service.errors import SettingsError
 from cds_service.store.database import Database
@@ -140,6 +141,21 @@ def test_clients_are_found_by_issuer_and_tenant_and_by_nothing_else() -> None:
 def test_two_clients_that_cannot_be_told_apart_are_refused(other: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         ClientRegistry([Listed(GOOD), Listed({**GOOD, **other})])
+
+
+def test_a_file_that_has_not_changed_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    real = trust_clients._document
+    monkeypatch.setattr(trust_clients, "_document", lambda *given: parsed.append(1) or real(*given))
+    file = written(tmp_path, json.dumps({"clients": [GOOD]}))
+    assert [client.id for client in (*file.clients(), *file.clients())] == ["main", "main"]
+    assert len(parsed) == 1
+    written(tmp_path, json.dumps({"clients": [{**GOOD, "id": "other"}]}))
+    assert [client.id for client in file.clients()] == ["other"]
+    written(tmp_path, json.dumps({"clients": [{**GOOD, "fhir_bases": ["http://ehr.example/fhir"]}]}))
+    for _ in range(2):
+        with pytest.raises(SettingsError, match="fhir_bases"):
+            file.clients()
 
 
 def test_a_registry_that_turns_bad_keeps_what_it_had() -> None:

@@ -170,6 +170,20 @@ def test_a_defect_anywhere_gives_500_without_internals(start, monkeypatch, writt
     assert service.post(CLONUS).status_code == 200
 
 
+def test_a_defect_after_the_answer_was_made_gives_500_and_no_traceback(start, written, caplog, capfd):
+    def fails(_):
+        raise RuntimeError(SECRET)
+
+    service = start()
+    service.app.after_request(fails)
+    answer = service.client.get("/healthz")
+    assert (answer.status_code, answer.get_json()["issue"][0]["details"]["coding"][0]["code"]) == (500, "internal")
+    text = answer.text + written.getvalue() + caplog.text + "".join(capfd.readouterr())
+    assert not [word for word in (SECRET, "Traceback", "raise ") if word in text]
+    assert '"event": "defect", ' in written.getvalue()
+    assert '"kind": "RuntimeError"' in written.getvalue()
+
+
 def test_a_decision_is_kept_without_patient_and_close_writes_what_waits(start, database):
     service = start()
     body = sample("low-glucose-mg")

@@ -566,6 +566,23 @@ def test_a_dead_server_takes_so_many_calls_of_its_client_and_none_of_another() -
         assert {causes(one.result())["procedures"] for one in waiting} == {Trouble.TIMEOUT.value}
 
 
+def test_many_clients_with_dead_servers_leave_places_for_those_who_need_none() -> None:
+    calls = FhirCalls(SOON, most_at_once=3)
+    with FaultyServer(hangs) as dead, FaultyServer(serves(SPEAKS)) as alive, ThreadPoolExecutor(3) as pool:
+        request = asking(SPEAKS, dead.base, ("procedures",))
+        waiting = [
+            pool.submit(answered, request, FhirAccess(calls, client(dead.base, id=f"c{number}"))) for number in range(3)
+        ]
+        while len(dead.asked) < 3:
+            threading.Event().wait(0.01)
+        other = FhirAccess(calls, client(alive.base, id="other"))
+        refused = answered(asking(SPEAKS, alive.base, ("procedures",)), other)
+        assert causes(refused) == {"procedures": Trouble.BUSY.value}
+        assert alive.connections == 0
+        assert {causes(one.result())["procedures"] for one in waiting} == {Trouble.TIMEOUT.value}
+        assert causes(answered(asking(SPEAKS, alive.base), other)) == {}
+
+
 def test_after_five_failures_a_server_is_left_alone() -> None:
     calls = FhirCalls(SOON)
     with FaultyServer(resets) as server:

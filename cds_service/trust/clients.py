@@ -121,6 +121,7 @@ class ClientFile:
         """``guarded``: refuse a file that any user of the machine may change."""
         self.path = path
         self._guarded = guarded
+        self._last: tuple[bytes, object] | None = None  # a thousand clients are three seconds of reading YAML
 
     def clients(self) -> list[Client]:
         """All clients of the file. Raises SettingsError with the place of the first mistake."""
@@ -133,7 +134,9 @@ class ClientFile:
             raise SettingsError(f"CDS_CLIENTS_FILE: {self.path}: any user may write it; chmod o-w")
         if len(content) > LARGEST_FILE:
             raise SettingsError(f"CDS_CLIENTS_FILE: {self.path}: larger than {LARGEST_FILE} bytes")
-        return clients_of(_document(content, self.path.name), self.path.name)
+        if self._last is None or self._last[0] != content:
+            self._last = content, _document(content, self.path.name)
+        return clients_of(self._last[1], self.path.name)
 
 
 def _document(content: bytes, name: str) -> object:

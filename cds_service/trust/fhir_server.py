@@ -18,6 +18,7 @@ from cds_service.trust.deadline import Deadline
 from cds_service.trust.outbound import Line, Route, Trouble, Unreachable
 
 LINES = 8  # connections of one request
+MOST_AT_ONCE = 64  # requests that fetch in this worker, whoever sent them: half of web/front.py's threads
 FHIR_SECONDS = 2.0
 KEYS_SECONDS = 5.0
 
@@ -84,14 +85,26 @@ class FhirAccess(NamedTuple):
 class FhirCalls:
     """All calls of this worker to FHIR servers."""
 
-    def __init__(self, seconds: float = FHIR_SECONDS) -> None:
+    def __init__(self, seconds: float = FHIR_SECONDS, most_at_once: int = MOST_AT_ONCE) -> None:
+        """``most_at_once``: so many clients with dead servers leave room for the callers who bring their data."""
         self._seconds = seconds
+        self._places = threading.BoundedSemaphore(most_at_once)
         self._breakers: dict[str, Breaker] = {}
 
     def ask(
         self, client: Client, base: Base, token: AccessToken | None, questions: Mapping[str, Callable[[Get], T]]
     ) -> dict[str, T | Trouble]:
         """See FhirServer.ask."""
+        if not self._places.acquire(blocking=False):
+            return dict.fromkeys(questions, Trouble.BUSY)
+        try:
+            return self._ask(client, base, token, questions)
+        finally:
+            self._places.release()
+
+    def _ask(
+        self, client: Client, base: Base, token: AccessToken | None, questions: Mapping[str, Callable[[Get], T]]
+    ) -> dict[str, T | Trouble]:
         breaker = self._breakers.setdefault(client.id, Breaker())
         entry = breaker.enter()
         if entry is not Entry.FREE:
