@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import json
 import re
 import sys
 import sysconfig
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from supply_chain import LICENCES, REVIEWED, ROOT, SBOM, installed, licence_of, objection, permissive, pins
+from supply_chain import LICENCES, REVIEWED, ROOT, SBOM, canonical, installed, licence_of, objection, permissive, pins
 
 PACKAGE = ROOT / "cds_service"
 NAMES = sorted(str(module.relative_to(PACKAGE)) for module in PACKAGE.rglob("*.py"))
@@ -103,6 +105,22 @@ def test_what_is_harmless_is_not(source: str) -> None:
 def test_templates_escape_everything() -> None:
     for template in PACKAGE.rglob("*.html"):
         assert not re.search(r"\|\s*safe|autoescape\s+false", template.read_text(encoding="utf-8")), template.name
+
+
+def test_every_package_that_is_imported_is_pinned_or_of_an_extra() -> None:
+    """What happens to be installed where the tests run may be missing where the lock file is all there is."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = [text for name, text in setup["options.extras_require"].items() if name != "test"]
+    optional = {canonical(found) for text in extras for found in re.findall(r"^([A-Za-z][\w.\-]*)", text, re.M)}
+    owners = packages_distributions()
+    for name in NAMES:
+        for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for top in {module.split(".")[0] for module in modules} - sys.stdlib_module_names:
+                found = {canonical(owner) for owner in owners.get(top, [top])}
+                assert found & (set(pins()) | optional | {"cds-service"}), f"{name} imports {top} of {sorted(found)}"
 
 
 def test_no_pin_reads_xml() -> None:
