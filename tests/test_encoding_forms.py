@@ -120,7 +120,9 @@ def test_a_broader_code_and_the_trap_code_are_not_read() -> None:
 def test_a_febrile_seizure_is_fever_with_an_event_but_no_seizure() -> None:
     answer = infant(TREMOR, condition("febrile_seizure"))
     assert presence(answer, SEIZURE) == "not recorded"
-    assert workups(answer) == {"emergency_evaluation": "critical"}
+    assert outcome(answer, "R25") == "recommended"
+    assert {outcome(answer, rule) for rule in ("R08", "R10", "nervous-system-infection-suspected")} == {"not-applicable"}
+    assert "eeg" not in workups(answer)
 
 
 @pytest.mark.parametrize("hidden", [{"modifierExtension": [{"url": "urn:not", "valueBoolean": True}]},

@@ -197,7 +197,7 @@ def test_a_signed_reassurance_is_held_back_by_an_unsigned_rule_that_would_speak(
     rules = load_library(pack, only_signed=True)
     lone = ask(request(observation("jitteriness"), birth=NEWBORN), rules)
     assert [card["source"]["topic"]["code"] for card in lone.body["cards"]] == ["reassurance"]
-    facts = [observation(name) for name in ("jitteriness", "ankle_clonus", "hie")]
+    facts = [observation(name) for name in ("jitteriness", "ankle_clonus", "forceps_delivery")]
     beside = ask(request(*facts, birth=NEWBORN), rules)
     assert outcome(beside, calm) == "recommended"
     assert beside.body["cards"] == []
@@ -279,7 +279,7 @@ def test_a_hazard_has_to_be_held_by_a_case_that_goes_its_way(pack: Path, key: st
 def test_a_rule_may_go_only_with_a_word_and_its_name_stays_gone(pack: Path) -> None:
     (pack / FILE).unlink()
     (gone,) = lock_mistakes(load_library(pack), locked(pack), retired(pack))
-    assert "say why in retired.yaml" in gone.message
+    assert "name it in retired.yaml with the reason" in gone.message
     text = f"{RULE}: {{version: 1.1.0, on: 2026-11-26, reason: its limits were withdrawn}}\n"
     (pack / "retired.yaml").write_text(text, encoding="utf-8")
     assert lock_mistakes(load_library(pack), locked(pack), retired(pack)) == []
