@@ -22,10 +22,11 @@ $(VENV)/.run: setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json tests/deployment/package.json
+$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json tests/deployment/package.json tests/client/package-lock.json
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@cd tests/units && npm install --silent --no-audit --no-fund
 	@cd tests/deployment && npm install --silent --no-audit --no-fund
+	@cd tests/client && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 run: $(VENV)/.run
@@ -33,6 +34,7 @@ run: $(VENV)/.run
 
 test: $(VENV)/.test
 	@command -v postgres /usr/lib/postgresql/*/bin/postgres >/dev/null || echo "PostgreSQL is missing, its tests are skipped: apt-get install -y postgresql"
+	@command -v chromium >/dev/null || echo "Chromium is missing, its tests are skipped: apt-get install -y chromium"
 	$(BIN)/ruff check cds_service tests
 	$(BIN)/ruff format --check cds_service tests
 	$(BIN)/mypy
@@ -68,4 +70,4 @@ audit: $(VENV)/.test
 	$(BIN)/python tests/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules tests/deployment/node_modules
+	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules tests/deployment/node_modules tests/client/node_modules

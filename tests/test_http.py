@@ -94,8 +94,9 @@ WRONG = {
         "hook": [None, 7, [], "", " "], "hookInstance": [None, 7, [], "", " ", "CANARY-1" * 40],
         "context": [None, 7, [], "CANARY-1", ""], "prefetch": [[], "CANARY-1", 1], "extension": ["CANARY-1", []],
         "context.userId": [None, 7, {}, "", " ", "CANARY 1", "CANARY-1", "Nurse/CANARY-1", "Patient/"],
-        "context.patientId": [None, 7, {}, "", " ", "CANARY 1", "Patient/CANARY-1", "CANARY-1\n", "CANARY-1/../x"],
-        "context.encounterId": ["", 7, "Encounter/CANARY-1"], "fhirServer": ["ftp://CANARY-1", 1, ""],
+        "context.patientId": [None, 7, {}, "", " ", "CANARY 1", "Group/CANARY-1", "CANARY-1\n", "CANARY-1/../x",
+                              "Patient/", "Patient/Patient/CANARY-1"],
+        "context.encounterId": ["", 7, "Patient/CANARY-1"], "fhirServer": ["ftp://CANARY-1", 1, ""],
         "fhirAuthorization": ["CANARY-1", [], {"access_token": "CANARY-1", "token_type": "Bearer"}],
     },
 }  # fmt: skip

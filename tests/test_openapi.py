@@ -140,7 +140,7 @@ def test_the_description_refuses_what_the_service_refuses(document: dict[str, An
     good = sample("clonus-both-sides")
     for change in (
         {"hook": "order-sign"}, {"hookInstance": " "}, {"context": {"userId": "Practitioner/x"}}, {"fhirServer": "x"},
-        {"context": {**good["context"], "patientId": "Patient/x"}}, {"fhirAuthorization": {"access_token": "x"}},
+        {"context": {**good["context"], "patientId": "Group/x"}}, {"fhirAuthorization": {"access_token": "x"}},
         {"prefetch": []}, {"extension": "x"}, {"context": {**good["context"], "userId": "Nurse/x"}},
     ):  # fmt: skip
         assert not check.is_valid(good | change), change

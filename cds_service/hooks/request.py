@@ -13,6 +13,7 @@ from cds_service.trust.fhir_server import AccessToken
 
 HOOK = "patient-view"
 AS_OF = "example.infant-motor-cds.as-of"
+FHIR_ID_LENGTH = 64
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,256}", re.ASCII)  # FHIR says 64; vendors are seen to send longer ones
 _USER = re.compile(r"(Practitioner|PractitionerRole|Patient|RelatedPerson)/[\w\-.]{1,256}", re.ASCII)
 _URL = re.compile(r"https?://[^\s]+", re.ASCII)
@@ -62,7 +63,7 @@ def parse_request(body: bytes) -> HookRequest:
     server = data.get("fhirServer")
     if server is not None and (not isinstance(server, str) or not _URL.fullmatch(server)):
         raise _wrong("fhirServer", "a base URL")
-    patient_id = _identity(context, "patientId")
+    patient_id = _identity(context, "patientId", "Patient")
     _same_patient(authorization, patient_id)
     user_id = _text(context, "userId", "context.")
     if not _USER.fullmatch(user_id):
@@ -74,7 +75,7 @@ def parse_request(body: bytes) -> HookRequest:
         hook_instance=instance,
         user_id=user_id,
         patient_id=patient_id,
-        encounter_id=_identity(context, "encounterId") if context.get("encounterId") is not None else None,
+        encounter_id=_identity(context, "encounterId", "Encounter") if context.get("encounterId") is not None else None,
         fhir_server=server,
         prefetch=_object(data, "prefetch", required=False),
         as_of=_as_of(_object(data, "extension", required=False)),
@@ -124,10 +125,11 @@ def _text(data: Mapping[str, Any], name: str, prefix: str = "") -> str:
     return value
 
 
-def _identity(context: Mapping[str, Any], name: str) -> str:
-    value = _text(context, name, "context.")
+def _identity(context: Mapping[str, Any], name: str, kind: str) -> str:
+    """The id; clients are seen that write the resource type before it, which says the same."""
+    value = _text(context, name, "context.").removeprefix(f"{kind}/")
     if not _FHIR_ID.fullmatch(value):
-        raise _wrong(f"context.{name}", "a bare FHIR id, without the resource type")
+        raise _wrong(f"context.{name}", "a FHIR id")
     return value
 
 

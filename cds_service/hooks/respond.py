@@ -125,14 +125,15 @@ def _data_missing(
 
     ``unreadable``: the types of which an entry could not be read.
     """
-    nothing_came = set(supplied.states.values()) == {KeyState.ABSENT} and not causes
-    if nothing_came and request.prefetch:
+    nothing_came = set(supplied.states.values()) == {KeyState.ABSENT}
+    if nothing_came and request.prefetch and not causes:
         hint = f"None of the prefetch keys sent is one of ours: {', '.join(supplied.states)}."
-    elif nothing_came:
+    elif nothing_came and not request.prefetch and not (causes and request.authorized):
         hint = (
             "No prefetch came along"
             + ("" if request.authorized else " and no authorization to fetch it")
             + ". Some EHRs strip both when the URL called is not exactly the one registered."
+            + "".join(f" ({cause})" for cause in dict.fromkeys(causes.values()))
         )
     else:
         lacking = {key: causes.get(key, state.value) for key, state in supplied.states.items() if state not in IN_FULL}
