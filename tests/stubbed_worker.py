@@ -9,16 +9,16 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from granian import Granian
 
-from cds_service import app, serve
 from cds_service.cli import main
-from cds_service.rules.library import RuleLibrary, load_library
-from cds_service.web import hooks_api
-from cds_service.web.front import Front
+
+if TYPE_CHECKING:  # what the worker alone needs: this process imports no more than `cds-service` does
+    from cds_service.rules.library import RuleLibrary
+    from cds_service.web.front import Front
 
 PROGRAM = (str(Path(__file__).resolve()),)
 SLOW = ".slow.example"
@@ -27,15 +27,11 @@ BROKEN = "clonus-persistent-or-bilateral"
 DEFECT = "defect"
 
 
-class Stubbed(Granian):
-    """The server that serve.py starts, with our worker in place of its own."""
-
-    def __init__(self, _: str, **how: Any) -> None:
-        super().__init__("stubbed_worker:worker_app", **how)
-
-
 def worker_app() -> Front:
     """The worker's application, stubbed."""
+    from cds_service import app
+    from cds_service.web import hooks_api
+
     look, respond = socket.getaddrinfo, hooks_api.respond
 
     def slow(host: Any, *arguments: Any, **how: Any) -> Any:
@@ -58,6 +54,8 @@ def worker_app() -> Front:
 def with_a_broken_rule(**how: Any) -> RuleLibrary:
     """The library, in which every criterion of the rule BROKEN raises."""
 
+    from cds_service.rules.library import load_library
+
     def raises(record: Any) -> Any:
         raise ZeroDivisionError(f"{record.facts}")
 
@@ -69,6 +67,12 @@ def with_a_broken_rule(**how: Any) -> RuleLibrary:
     return library
 
 
+def with_our_worker(server: Granian, _: str, **how: Any) -> None:
+    """The server that serve.py makes, with our worker in place of its own."""
+    make(server, "stubbed_worker:worker_app", **how)
+
+
 if __name__ == "__main__":
-    serve.Granian = Stubbed  # type: ignore[misc]
+    make = Granian.__init__
+    Granian.__init__ = with_our_worker  # type: ignore[method-assign, assignment]
     main()

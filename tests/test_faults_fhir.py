@@ -14,7 +14,7 @@ def test_faulty_servers_cost_their_own_calls_and_nobody_elses() -> None:
     assert (result.calls, result.elsewhere, result.beside_failed) == (CALLS, 0, 0)
     assert set(result.answers) == {"200", "412"}
     assert result.beside > 0
-    assert result.p99 - result.usual_p99 < 0.5
+    assert result.p99 < 1.5  # who waited for a faulty server would wait two seconds
     for fault, told in {
         "hang": "no answer in time", "drip": "no answer in time", "TLS stall": "no answer in time",
         "slow DNS": "no answer in time", "gzip bomb": "the answer is too large", "redirect": "it redirects",
