@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from cds_service.commands.audit import audit_command
+from cds_service.commands.audit import audit_command, compare_command
 from cds_service.commands.clients import client_commands
 from cds_service.commands.database import database_commands, feedback_command, replay_command
 from cds_service.commands.population import synthesize
@@ -180,7 +180,7 @@ def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
         raise click.ClickException("add a case that tells each survivor from the true rule")
 
 
-for command in (audit_command, coverage_command, hazards_command, sign_off, synthesize):
+for command in (audit_command, compare_command, coverage_command, hazards_command, sign_off, synthesize):
     main.add_command(command)
 
 for stored in (database_commands, replay_command, feedback_command):

@@ -9,19 +9,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from cds_service.errors import InputError
 from cds_service.population.answers import answer_patient
 from cds_service.population.audit import Options, answer_all, close, run_of
+from cds_service.population.compare import SAME, compare_patient, comparison
+from cds_service.population.encounters import replay_patient, replay_summary
 from cds_service.population.outputs import write_audit
 from cds_service.record.sources import SOURCES
-from cds_service.record.times import moment, parse_as_of
-from cds_service.rules.library import load_library
+from cds_service.record.times import iso, moment, parse_as_of
+from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.settings import load_settings
 
 EVERY = 5.0  # seconds between plain lines
+INCOMPLETE, CHANGED = 3, 4  # exit codes
 
 
 class Shown:
@@ -102,14 +106,18 @@ def options_of(as_of: str | None, workers: int, memory: int, parts: int | None, 
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="An empty or new folder.")
 @click.option("--exact", is_flag=True, help="Small numbers of infants are shown, and none is rounded.")
 @click.option("--no-parquet", is_flag=True, help="Write NDJSON only.")
+@click.option("--at", type=click.Choice(["encounters"]), help="Replay: at each encounter, with what was known then.")
 @common
 def audit_command(
-    folder: Path, out: Path, exact: bool, no_parquet: bool, as_of: str | None, workers: int, memory: int,
-    parts: int | None, exported: tuple[str, ...],
+    folder: Path, out: Path, exact: bool, no_parquet: bool, at: str | None, as_of: str | None, workers: int,
+    memory: int, parts: int | None, exported: tuple[str, ...],
 ) -> None:  # fmt: skip
     """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
     options, library = options_of(as_of, workers, memory, parts, exported), load_library()
     shown = Shown(Console(stderr=True, highlight=False))
+    if at is not None:
+        _replay(folder, out, options, library, exact, shown)
+        return
     try:
         audited = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, shown)
         run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"exact": exact})
@@ -126,4 +134,56 @@ def audit_command(
     early = [file["name"] for file in summary["input"]["files"] if file["ending"] != "complete"]
     if early:
         click.echo(f"  incomplete: {', '.join(early)} ended early; their types are unknown for everybody", err=True)
-        sys.exit(3)
+        sys.exit(INCOMPLETE)
+
+
+def _replay(folder: Path, out: Path, options: Options, library: RuleLibrary, exact: bool, shown: Shown) -> None:
+    """The first card of each infant that would have come at an encounter, and what followed it."""
+    try:
+        audited = answer_all(folder, out, replay_patient, (None,), (library.hash,), options, shown)
+    finally:
+        shown.stop()
+    run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": "encounters", "exact": exact})
+    summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact)
+    (out / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    close(out)
+    click.echo(f"{out}: run {run['id']}, {summary['encounters']} encounters of {summary['patients']} patients")
+    for heading in ("firstCard", "orderOrWorkFollowedAfter"):
+        click.echo(f"  {heading}: " + ", ".join(f"{name} {number}" for name, number in summary[heading].items()))
+
+
+@click.command("compare")
+@click.argument("rules_a", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("rules_b", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="An empty or new folder.")
+@click.option("--exact", is_flag=True, help="Small numbers of infants are shown, and none is rounded.")
+@common
+def compare_command(
+    rules_a: Path, rules_b: Path, folder: Path, out: Path, exact: bool, as_of: str | None, workers: int, memory: int,
+    parts: int | None, exported: tuple[str, ...],
+) -> None:  # fmt: skip
+    """To whom in FOLDER the cards/ folder RULES_B says something else than RULES_A.
+
+    Exit code 0: to nobody. 4: to somebody; so that a review can ask for a look.
+    """
+    options = options_of(as_of, workers, memory, parts, exported)
+    before, after = load_library(rules_a), load_library(rules_b)
+    hashes = (before.hash, after.hash)
+    shown = Shown(Console(stderr=True, highlight=False))
+    try:
+        audited = answer_all(folder, out, compare_patient, (rules_a, rules_b), hashes, options, shown)
+    finally:
+        shown.stop()
+    run = run_of(audited, hashes, after.reading.pack_version, options, {"exact": exact}) | {"asOf": iso(options.as_of)}
+    compared = comparison(audited.counts, out, run, exact)
+    (out / "compare.json").write_bytes(orjson.dumps(compared, option=orjson.OPT_INDENT_2))
+    close(out)
+    click.echo("infants: " + ", ".join(f"{name} {number}" for name, number in compared["infants"].items()))
+    for name, table in compared["byRule"].items():
+        if any(number for kind, number in table.items() if kind != SAME):
+            click.echo(f"  {name}: " + ", ".join(f"{kind} {number}" for kind, number in table.items()))
+            for change, reasons in compared["byReason"].get(name, {}).items():
+                for why, number in list(reasons.items())[:3]:
+                    click.echo(f"    {change} {number}: {why}")
+    sys.exit(CHANGED if compared["changed"] else 0)

@@ -24,12 +24,17 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 class Asking(NamedTuple):
-    """What every patient is asked with."""
+    """What every patient is asked with: the rules, or two sets of them to compare."""
 
-    library: RuleLibrary
+    libraries: tuple[RuleLibrary, ...]
     as_of: int
     public_url: str
     exported: Exported
+
+    @property
+    def library(self) -> RuleLibrary:
+        """The rules asked; of two sets, the first."""
+        return self.libraries[0]
 
 
 class Rows(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -109,8 +109,7 @@ def _answer(job: Job, part: int) -> Done:
     for chart in charts:
         needed = medications.of(references_to_medications(chart.resources))
         bad += chart.bad
-        libraries: Any = _LIBRARIES if len(_LIBRARIES) > 1 else _LIBRARIES[0]
-        asking = Asking(libraries, job.as_of, job.public_url, job.exported)
+        asking = Asking(_LIBRARIES, job.as_of, job.public_url, job.exported)
         for name, found in job.ask(chart, needed, asking, counts).lines.items():
             key = chart.patient.encode()
             rows.setdefault(name, []).extend(b"%b\t%b" % (key, line) for line in found)

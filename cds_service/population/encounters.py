@@ -1,0 +1,178 @@
+"""An infant's chart replayed: what the hook would have said at each encounter, with only what was known then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from cds_service.errors import RequestError
+from cds_service.hooks.respond import HookResponse, respond
+from cds_service.population.answers import Asking, Rows, count_faults
+from cds_service.population.attrition import Counts
+from cds_service.population.disclosure import Disclosure
+from cds_service.population.infant_request import Chart, Json, request_of
+from cds_service.population.summary import require, table_of
+from cds_service.record.patient_record import PatientRecord
+from cds_service.record.times import DAY, Span, iso, parse_span
+from cds_service.rules.library import RuleLibrary
+
+# When a resource came to be known, by the first of these elements that it has (FHIR R4). A Patient always is.
+KNOWN_BY: Mapping[str, tuple[str, ...]] = {
+    "Observation": ("issued", "effectiveDateTime", "effectiveInstant", "effectivePeriod"),
+    "Condition": ("recordedDate", "onsetDateTime", "onsetPeriod"),
+    "Procedure": ("performedDateTime", "performedPeriod"),
+    "DiagnosticReport": ("issued", "effectiveDateTime", "effectivePeriod"),
+    "ImagingStudy": ("started",),
+    "ServiceRequest": ("authoredOn",),
+    "Encounter": ("period",),
+    "MedicationRequest": ("authoredOn",),
+    "MedicationStatement": ("dateAsserted", "effectiveDateTime", "effectivePeriod"),
+    "MedicationAdministration": ("effectiveDateTime", "effectivePeriod"),
+    "Specimen": ("receivedTime",),
+}
+LEADS = ((0, "same day"), (7, "1 to 7 days"), (30, "8 to 30 days"), (90, "31 to 90 days"))
+LATER, NOTHING = "over 90 days", "nothing followed"
+
+
+def known_at(resource: Json) -> Span | None:
+    """When the resource came to be known: its first instant and its last; None when it does not say."""
+    for element in KNOWN_BY.get(resource["resourceType"], ()):
+        value = resource.get(element)
+        span = parse_span(value.get("start") if isinstance(value, dict) else value)
+        if span is not None:
+            return span
+    return None
+
+
+def as_it_was(resource: Json, moment: int) -> Json:
+    """The resource without what lies after the moment: an end of a Condition, the finish of an Encounter."""
+    if resource["resourceType"] == "Condition":
+        ended = parse_span(resource.get("abatementDateTime"))
+        if ended is not None and ended.lo > moment:
+            return {key: value for key, value in resource.items()
+                    if key not in ("abatementDateTime", "clinicalStatus")}  # fmt: skip
+    if resource["resourceType"] == "Encounter" and isinstance(resource.get("period"), dict):
+        ended = parse_span(resource["period"].get("end"))
+        if ended is not None and ended.lo > moment and resource.get("status") == "finished":
+            return resource | {"status": "in-progress", "period": {"start": resource["period"].get("start")}}
+    return resource
+
+
+def moments(resources: Iterable[Json], until: int) -> list[int]:
+    """The start of every encounter up to a moment; of one dated by the day, the end of that day."""
+    starts = {
+        span.hi for resource in resources if resource["resourceType"] == "Encounter"
+        if (span := known_at(resource)) is not None
+    }  # fmt: skip
+    return sorted(start for start in starts if start <= until)
+
+
+def replay_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking, counts: Counts) -> Rows:
+    """The first card that would have come, at which encounter, and what work of it followed and when."""
+    counts["patients",] += 1
+    count_faults(chart, counts)
+    known = [(known_at(resource), resource) for resource in chart.resources]
+    encounters = moments(chart.resources, asking.as_of)
+    counts["encounters",] += len(encounters)
+    first: tuple[int, HookResponse] | None = None
+    firsts: dict[str, str] = {}
+    said = 0
+    for moment in encounters:
+        response = _at(moment, chart, known, medications, asking)
+        if response is None or not response.body["cards"]:
+            continue
+        said += 1
+        first = first or (moment, response)
+        for card in response.body["cards"]:
+            for rule in card["extension"]["example.infant-motor-cds.basis"]["rules"]:
+                firsts.setdefault(rule["id"], iso(moment))
+    counts["first card", "at no encounter" if first is None else first[1].body["cards"][0]["indicator"]] += 1
+    if first is None:
+        return Rows({})
+    for name in firsts:
+        counts["rule", name] += 1
+    row: Json = {
+        "patient": chart.patient, "encounters": len(encounters), "withCards": said, "firstCard": iso(first[0]),
+        "urgency": first[1].body["cards"][0]["indicator"], "firstByRule": firsts,
+        "followed": _followed(first, chart, medications, asking),
+    }  # fmt: skip
+    leads = [item["days"] for item in row["followed"]]
+    counts["lead", lead_band(min(leads, default=None))] += 1
+    return Rows({"replay": [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)]})
+
+
+def lead_band(days: int | None) -> str:
+    """How long before the work that followed the first card would have come."""
+    if days is None:
+        return NOTHING
+    return next((name for most, name in LEADS if days <= most), LATER)
+
+
+def _at(
+    moment: int, chart: Chart, known: Sequence[tuple[Span | None, Json]], medications: Mapping[str, Sequence[Json]],
+    asking: Asking,
+) -> HookResponse | None:  # fmt: skip
+    """The answer at the moment. A resource that does not say when it was known leaves its type in doubt."""
+    here, undated = [], set()
+    for span, resource in known:
+        kind = resource["resourceType"]
+        if kind == "Patient" or (span is not None and span.hi <= moment):
+            here.append(as_it_was(resource, moment))
+        elif span is None or span.lo <= moment:
+            undated.add(kind)
+    request = request_of(chart, here, medications, asking.exported, undated)
+    try:
+        return respond(request, asking.library, moment, asking.public_url)
+    except RequestError:
+        return None
+
+
+def _followed(
+    first: tuple[int, HookResponse], chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking
+) -> list[dict[str, Any]]:
+    """Of each workup of the first cards: the first order or work of its kind that is recorded on that day or later."""
+    try:
+        whole = respond(
+            request_of(chart, chart.resources, medications, asking.exported), asking.library, asking.as_of,
+            asking.public_url,
+        ).record  # fmt: skip
+    except RequestError:
+        return []
+    found = []
+    for card in first[1].body["cards"]:
+        for workup in card["extension"]["example.infant-motor-cds.basis"]["workups"]:
+            item = _first_work(workup["id"], first[0] // DAY, whole, asking.library)
+            if item is not None:
+                found.append({"workup": workup["id"], **item})
+    return found
+
+
+def _first_work(workup: str, day: int, record: PatientRecord, library: RuleLibrary) -> dict[str, Any] | None:
+    concepts = dict.fromkeys(name for way in library.workups[workup].done_or_ordered for name in way.concepts)
+    later = [
+        (work.span.days[0] - day, work.evidence.reference, work.ordered)
+        for name in concepts for work in record.facts.work.get(name, ())
+        if work.span is not None and work.span.days[0] >= day
+    ]  # fmt: skip
+    if not later:
+        return None
+    days, reference, ordered = min(later)
+    return {"days": days, "reference": reference, "ordered": ordered}
+
+
+def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool) -> Json:
+    """How urgent the first card would have been, by which rules one ever came, and how early."""
+    disclosure = Disclosure(exact)
+    firsts, leads = table_of(counts, "first card"), table_of(counts, "lead")
+    require("patients replayed", firsts.total(), counts["patients",])
+    require("first cards", leads.total(), counts["patients",] - firsts["at no encounter"])
+    return {
+        "run": dict(run), "numbers": disclosure.told, "patients": disclosure.shown(counts["patients",]),
+        "encounters": counts["encounters",], "firstCard": disclosure.table(firsts),
+        "byRule": disclosure.table(table_of(counts, "rule")),
+        "orderOrWorkFollowedAfter": disclosure.table(
+            {name: leads[name] for name in (*(name for _, name in LEADS), LATER, NOTHING)}
+        ),
+    }  # fmt: skip
