@@ -16,6 +16,7 @@ from rich.table import Table
 
 from cds_service.commands.audit import audit_command, compare_command
 from cds_service.commands.clients import client_commands
+from cds_service.commands.conformance import conformance_command
 from cds_service.commands.database import database_commands, feedback_command, replay_command
 from cds_service.commands.population import synthesize
 from cds_service.commands.rules import coverage_command, hazards_command, sign_off
@@ -188,6 +189,8 @@ for stored in (database_commands, replay_command, feedback_command):
 
 for trusted in (client_commands, token_commands):
     main.add_command(trusted)
+
+main.add_command(conformance_command)
 
 if __name__ == "__main__":
     sys.exit(main())

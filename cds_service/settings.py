@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     decision_queue: int = Field(default=10_000, ge=1)
     clients_file: Path | None = None
     discovery_needs_token: bool = False
+    discovery_version: str | None = Field(default=None, pattern=r"^\d+\.\d+\.\d+$")
+    hook_version: str | None = Field(default=None, pattern=r"^\d+\.\d+$")
     tokens_without_store: Literal["remember", "refuse"] = "remember"
     fhir_seconds: float = Field(default=2.0, gt=0, le=2.0)
     sandbox_fhir_bases: str = ""

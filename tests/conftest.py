@@ -1,3 +1,3 @@
 """Fixtures that several test modules share."""
 
-pytest_plugins = ("databases",)
+pytest_plugins = ("databases", "services", "conformance_run")

@@ -22,13 +22,18 @@ def prefetch_templates(library: RuleLibrary) -> dict[str, str]:
     return templates
 
 
-def discovery(library: RuleLibrary) -> dict[str, Any]:
-    """The discovery document; built from the same library that is executed."""
+def discovery(library: RuleLibrary, version: str | None = None, hook_version: str | None = None) -> dict[str, Any]:
+    """The discovery document; built from the same library that is executed.
+
+    ``version`` of CDS Hooks and ``hook_version`` of patient-view are sent where they are given (CDS Hooks 3.0).
+    """
+    versions = {"version": version, "hookVersion": hook_version}
     return {
         "services": [
             {
                 "id": SERVICE_ID,
                 "hook": HOOK,
+                **{name: value for name, value in versions.items() if value is not None},
                 "title": "Workup for unusual movements in infants",
                 "description": (
                     "Suggests workup (EEG, imaging, blood tests, lumbar puncture, referral) or reassurance for "

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, g, request
 from cds_service.errors import InvalidRequest, MethodNotAllowed, UnknownService, UnsupportedMedia
 from cds_service.hooks.discovery import SERVICE_ID, discovery
 from cds_service.hooks.kept_request import write_kept
-from cds_service.hooks.request import AS_OF, HookRequest, parse_request
+from cds_service.hooks.request import AS_OF, FHIR_ID_LENGTH, HookRequest, parse_request
 from cds_service.hooks.respond import respond
 from cds_service.record.times import moment
 from cds_service.rules.library import RuleLibrary
@@ -20,7 +20,8 @@ from cds_service.store.decisions import DecisionLog
 from cds_service.web.answers import json_answer, request_id
 from cds_service.web.callers import Callers
 from cds_service.web.health import Health
-from cds_service.web.recording import decision_of
+from cds_service.web.logs import logger
+from cds_service.web.recording import client_id, decision_of
 
 LARGEST_BODY = 2 * 1024 * 1024
 MEDIA_TYPES = ("application/json", "application/fhir+json")
@@ -32,12 +33,14 @@ def hooks_blueprint(
 ) -> Blueprint:  # fmt: skip
     """The endpoints under /cds-services. ``now`` is the clock."""
     api = Blueprint("hooks", __name__)
-    services = discovery(library)
+    versions = (settings.discovery_version, settings.hook_version)
+    services = discovery(library, *versions)
+    etag = "-".join([library.hash, *filter(None, versions)])
 
     @api.get("/cds-services")
     def discover() -> Response:
         answer = json_answer(services)
-        answer.set_etag(library.hash)
+        answer.set_etag(etag)
         answer.headers["Cache-Control"] = "no-cache"
         answer.make_conditional(request)
         return answer
@@ -47,6 +50,8 @@ def hooks_blueprint(
         require_known(service_id)
         started = time.perf_counter()
         hook_request = parse_request(read_body())
+        if len(hook_request.patient_id) > FHIR_ID_LENGTH:
+            logger.info("long-id", client=client_id(), request_id=request_id())
         as_of = moment_of(hook_request, settings, now)
         response = respond(hook_request, library, as_of, settings.base_url, callers.access())
         health.seconds.observe(time.perf_counter() - started)
