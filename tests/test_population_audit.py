@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import resource
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -356,3 +357,45 @@ def test_a_folder_that_holds_something_is_left_alone(few: Path, tmp_path: Path) 
     inside = audit(few, few / "out")
     assert inside.exit_code == 1 and "lies in the folder" in inside.output
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["note"]
+
+
+# The page
+
+
+def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "audit.md").read_text(encoding="utf-8")
+    commands = page.split("```sh\n")[1].split("```")[0].replace("--patients 200", "--patients 40").splitlines()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cards").symlink_to(root / "cards")
+    for command in commands:
+        words = command.split()[1:] + ([] if "synthesize" in command else ["--workers", "1"])
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, (command, done.output)
+    written = {file.name for file in (tmp_path / "audit").iterdir()}
+    named = set()
+    for row in page.split("## What comes out")[1].split("Attrition:")[0].splitlines():
+        for name in row.split("|")[1].split("`")[1::2] if row.startswith("| `") else ():
+            named.add(name)
+    assert written <= named | {"evaluations.parquet", "cards.parquet"}
+    assert json.loads((tmp_path / "replay" / "replay.json").read_bytes())["encounters"] > 40
+    compared = json.loads((tmp_path / "compared" / "compare.json").read_bytes())
+    assert not compared["changed"]
+
+
+def test_a_comparison_names_who_changes_and_why(few: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(packaged_cards(), tmp_path / "cards")  # type: ignore[arg-type]
+    criteria = changed / "criteria.yaml"
+    criteria.write_text(criteria.read_text(encoding="utf-8").replace("age: {below: 24 mo}", "age: {below: 3 mo}"))
+    done = CliRunner().invoke(
+        main,
+        ["compare", str(packaged_cards()), str(changed), str(few), "--out", str(tmp_path / "out"), "--exact",
+         "--as-of", DAY.isoformat(), "--workers", "1"],
+    )  # fmt: skip
+    assert done.exit_code == 4, done.output
+    told = json.loads((tmp_path / "out" / "compare.json").read_bytes())
+    assert sum(told["infants"].values()) == 30
+    assert told["infants"]["no longer"] > 0 and told["infants"]["newly"] == 0
+    name, reasons = next((name, found["no longer"]) for name, found in told["byReason"].items() if "no longer" in found)
+    assert next(iter(reasons)).startswith("recommended → other age; infant: true → false")
+    assert told["examples"][name]["no longer"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from cds_service.errors import MalformedJson
@@ -48,7 +49,7 @@ def read_chart_lines(patient: str, lines: Sequence[tuple[bytes, bytes]]) -> Char
     lost: set[str] = set()
     bad: list[tuple[str, str]] = []
     seen: set[bytes] = set()
-    for where, content in sorted(lines, key=_by_content):
+    for where, content in sorted(lines, key=itemgetter(1)):
         if content in seen and content[:1] != b"!":
             continue
         seen.add(content)
@@ -62,10 +63,6 @@ def read_chart_lines(patient: str, lines: Sequence[tuple[bytes, bytes]]) -> Char
             lost.add(_type_of(content))
     repeated = sum(1 for _, content in lines if content[:1] != b"!") - sum(1 for item in seen if item[:1] != b"!")
     return Chart(patient, resources, frozenset(lost), bad, repeated, _conflicting(resources))
-
-
-def _by_content(line: tuple[bytes, bytes]) -> bytes:
-    return line[1]
 
 
 def _type_of(content: bytes) -> str:

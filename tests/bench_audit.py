@@ -1,0 +1,106 @@
+"""`make bench`, the audit: patients per second against reading and grouping the same bytes, in the same run.
+
+The floor reads the same files in one process with orjson and groups the resources by patient, without a rule. The audit
+is the whole command with two workers: partition, answer, merge, report. Memory is the most that one process had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from cds_service.population.answers import answer_patient
+from cds_service.population.audit import Options, answer_all, close, run_of
+from cds_service.population.outputs import write_audit
+from cds_service.population.synthetic.content import load_content
+from cds_service.population.synthetic.synthetic_infants import infants, write_population
+from cds_service.record.times import parse_as_of
+from cds_service.rules.library import load_library
+from cds_service.rules.pack import packaged_cards
+
+DAY = date(2026, 11, 22)
+SHARE_WANTED = 0.5
+MOST_MEGABYTES = 150
+
+
+class Quiet:
+    def phase(self, name: str, unit: str, total: int) -> None: ...
+    def advance(self, number: int, note: str = "") -> None: ...
+
+
+def floor(folder: Path) -> float:
+    """Seconds to read every line with orjson and to group the resources by patient."""
+    started = time.perf_counter()
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            for line in file:
+                item = orjson.loads(line)
+                about = item.get("subject", item.get("patient"))
+                groups[f"Patient/{item['id']}" if about is None else about["reference"]].append(item)
+    assert groups
+    return time.perf_counter() - started
+
+
+def audited(folder: Path, out: Path, workers: int) -> float:
+    """Seconds of the whole audit."""
+    library, as_of = load_library(), parse_as_of(DAY.isoformat())
+    assert as_of is not None
+    options = Options(as_of=as_of, public_url="http://127.0.0.1", exported=("all",), workers=workers)
+    started = time.perf_counter()
+    done = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, Quiet())
+    run = run_of(done, (library.hash,), library.reading.pack_version, options, {})
+    write_audit(out, done, run, library, as_of, exact=False, parquet=False)
+    close(out)
+    return time.perf_counter() - started
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--patients", type=int, nargs="+", default=[2_000])
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    content = load_content(packaged_cards(), load_library().reading)
+    problems = []
+    for patients in asked.patients:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "in"
+            write_population(infants(content, patients, 1, DAY), folder)
+            (folder / "truth.ndjson").unlink()
+            size = sum(path.stat().st_size for path in folder.iterdir())
+            cpu = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+            ours = audited(folder, Path(place) / "out", asked.workers)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN), resource.getrusage(resource.RUSAGE_SELF)
+            spent = sum(b.ru_utime + b.ru_stime - a.ru_utime - a.ru_stime for a, b in zip(cpu, after, strict=True))
+            started = time.process_time()
+            least = floor(folder)
+            least_cpu = time.process_time() - started
+        worker = after[0].ru_maxrss / 1024
+        share = least / ours
+        print(
+            f"{patients:>7} patients, {size >> 20} MB: floor"
+            f" {patients / least:,.0f}/s, audit with {asked.workers} workers {patients / ours:,.0f}/s, share {share:.2f};"
+            f" CPU per patient: floor {least_cpu / patients * 1e3:.2f} ms,"
+            f" audit {spent / patients * 1e3:.2f} ms;"
+            f" worker {worker:.0f} MB",
+            flush=True,
+        )
+        if share < SHARE_WANTED:
+            problems.append(f"{patients}: {share:.2f} of the floor, wanted {SHARE_WANTED}")
+        if worker > MOST_MEGABYTES:
+            problems.append(f"{patients}: a worker took {worker:.0f} MB, allowed {MOST_MEGABYTES}")
+    print("\n".join(problems) or "the audit is within its share and its memory")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
