@@ -88,7 +88,8 @@ def main() -> int:
         share = least / ours
         print(
             f"{patients:>7} patients, {size >> 20} MB: floor"
-            f" {patients / least:,.0f}/s, audit with {asked.workers} workers {patients / ours:,.0f}/s, share {share:.2f};"
+            f" {patients / least:,.0f}/s, audit with {asked.workers} workers {patients / ours:,.0f}/s,"
+            f" share {share:.2f};"
             f" CPU per patient: floor {least_cpu / patients * 1e3:.2f} ms,"
             f" audit {spent / patients * 1e3:.2f} ms;"
             f" worker {worker:.0f} MB",

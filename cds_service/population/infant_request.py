@@ -45,24 +45,37 @@ class Chart(NamedTuple):
 
 def read_chart_lines(patient: str, lines: Sequence[tuple[bytes, bytes]]) -> Chart:
     """The chart in these (place, content) lines. The strict reading of JSON is the hook's own."""
-    resources: list[Json] = []
     lost: set[str] = set()
-    bad: list[tuple[str, str]] = []
-    seen: set[bytes] = set()
-    for where, content in sorted(lines, key=itemgetter(1)):
-        if content in seen and content[:1] != b"!":
-            continue
-        seen.add(content)
+    once: dict[bytes, bytes] = {}
+    whole = 0
+    for where, content in sorted(lines, key=itemgetter(1, 0)):
         if content[:1] == b"!":
             lost.add(content[1:].decode())
-            continue
+        else:
+            whole += 1
+            once.setdefault(content, where)
+    resources, bad = _load_all(once)
+    refused = {place.encode() for place, _ in bad}
+    lost.update(_type_of(content) for content, where in once.items() if where in refused)
+    return Chart(patient, resources, frozenset(lost), bad, whole - len(once), _conflicting(resources))
+
+
+def _load_all(once: Mapping[bytes, bytes]) -> tuple[list[Json], list[tuple[str, str]]]:
+    """Every resource, and the lines that are not acceptable. Together in one list; one by one when that is refused.
+
+    Each line alone is known to be one JSON value, so the list holds nothing else than they do.
+    """
+    try:
+        together: list[Json] = load(b"[" + b",".join(once) + b"]")
+        return together, []
+    except MalformedJson:
+        resources, bad = [], []
+    for content, where in once.items():
         try:
             resources.append(load(content))
         except MalformedJson as problem:
             bad.append((where.decode(), problem.code))
-            lost.add(_type_of(content))
-    repeated = sum(1 for _, content in lines if content[:1] != b"!") - sum(1 for item in seen if item[:1] != b"!")
-    return Chart(patient, resources, frozenset(lost), bad, repeated, _conflicting(resources))
+    return resources, bad
 
 
 def _type_of(content: bytes) -> str:
