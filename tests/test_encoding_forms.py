@@ -121,7 +121,8 @@ def test_a_febrile_seizure_is_fever_with_an_event_but_no_seizure() -> None:
     answer = infant(TREMOR, condition("febrile_seizure"))
     assert presence(answer, SEIZURE) == "not recorded"
     assert outcome(answer, "R25") == "recommended"
-    assert {outcome(answer, rule) for rule in ("R08", "R10", "nervous-system-infection-suspected")} == {"not-applicable"}
+    for rule in ("R08", "R10", "nervous-system-infection-suspected"):
+        assert outcome(answer, rule) == "not-applicable"
     assert "eeg" not in workups(answer)
 
 
