@@ -11,7 +11,7 @@ help:
 	@echo "make test   set up and run everything that CI runs"
 	@echo "make check  check the knowledge pack and hunt for mutants that no case notices"
 	@echo "make bench  measure a decision against a floor in the same run"
-	@echo "make faults kill -9 under load, and 10,000 calls against a faulty FHIR server (a quarter of an hour)"
+	@echo "make faults kill -9 under load, 10,000 calls against a faulty FHIR server, slow callers, restarts (half an hour)"
 	@echo "make lock   renew the hash-locked requirements, their bill of materials and licences"
 	@echo "make audit  known vulnerabilities of what is locked (ADVISORIES=all.zip where none can be reached)"
 
@@ -50,11 +50,13 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/bench_service.py
 	$(BIN)/python tests/bench_rules.py
 	$(BIN)/python tests/bench_store.py
+	$(BIN)/python tests/bench_operations.py
 	$(BIN)/python tests/bench_audit.py --patients 2000 20000
 
 faults: $(VENV)/.test
 	$(BIN)/python tests/kill9.py --kills 60
 	$(BIN)/python tests/faults_fhir.py
+	$(BIN)/python tests/serving.py
 
 COMPILE := $(BIN)/python -m piptools compile --quiet --generate-hashes --strip-extras --no-emit-index-url \
 	--no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gc
-import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flask import Flask, Response, g, got_request_exception, request
+from flask import Flask, Response, got_request_exception
 from werkzeug.exceptions import HTTPException
 
 from cds_service.errors import (
@@ -16,6 +15,7 @@ from cds_service.errors import (
     RequestError,
     StoreUnavailable,
     TooLarge,
+    TooManyCalls,
     Unauthenticated,
     UnknownService,
 )
@@ -30,17 +30,17 @@ from cds_service.web.answers import internal_error, outcome, request_id, unauthe
 from cds_service.web.audit_pages import pages_blueprint
 from cds_service.web.callers import Callers
 from cds_service.web.feedback_api import feedback_blueprint
+from cds_service.web.framing import frame_answers
 from cds_service.web.front import Front
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
 from cds_service.web.logs import logger
 from cds_service.web.openapi import openapi_blueprint
 from cds_service.web.operations import operations_blueprint
+from cds_service.web.rates import Rates
+from cds_service.web.watch import Watch
 
 COLLECT = (20_000, 50, 100)
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 
 
 def create_app(
@@ -48,7 +48,8 @@ def create_app(
 ) -> Flask:
     """The service. Raises SettingsError or ContentError when it cannot be trusted to answer."""
     settings = settings if settings is not None else load_settings()
-    library = library if library is not None else load_library(only_signed=settings.only_signed_rules)
+    if library is None:
+        library = load_library(signoff_file=settings.signoff_file, only_signed=settings.only_signed_rules)
     clock = now if now is not None else lambda: datetime.now(UTC)
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
@@ -64,12 +65,16 @@ def create_app(
     app.extensions["callers"] = callers
     app.register_blueprint(hooks_blueprint(library, settings, callers, log, health, clock))
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
-    app.register_blueprint(operations_blueprint(library, health))
+    watch = Watch(library, settings, database, health, clock)
+    app.extensions["watch"] = watch
+    app.register_blueprint(operations_blueprint(watch, health))
     app.register_blueprint(pages_blueprint(library, settings))
     app.register_blueprint(openapi_blueprint(library, settings, clock))
     _answer_errors(app)
-    _frame_answers(app, settings, health)
-    app.before_request(callers.know)
+    frame_answers(app, settings, health)
+    rates = Rates(settings)
+    for step in (rates.limit_address, callers.know, rates.limit_client):
+        app.before_request(step)
     return app
 
 
@@ -81,6 +86,7 @@ def worker_app() -> Front:
     """
     service = create_app()
     service.extensions["callers"].keys.start()
+    service.extensions["watch"].start()
     app = Front(service, LARGEST_BODY)
     gc.collect()
     gc.freeze()
@@ -96,6 +102,8 @@ def _answer_errors(app: Flask) -> None:
         answer = outcome(error)
         if isinstance(error, StoreUnavailable):
             answer.headers["Retry-After"] = "5"
+        if isinstance(error, TooManyCalls):
+            answer.headers["Retry-After"] = str(error.wait)
         if isinstance(error, MethodNotAllowed):
             answer.headers["Allow"] = "POST, OPTIONS"
         return answer
@@ -129,34 +137,3 @@ def _log_defect(_: Flask, exception: BaseException) -> None:
     logger.error(
         "defect", kind=type(exception).__name__, place=f"{place.filename}:{place.lineno}", request_id=request_id()
     )
-
-
-def _frame_answers(app: Flask, settings: Settings, health: Health) -> None:
-    @app.before_request
-    def start() -> Response | None:
-        g.started = time.perf_counter()
-        if request.method == "OPTIONS" and settings.any_origin:
-            return Response(status=204)
-        return None
-
-    @app.after_request
-    def finish(answer: Response) -> Response:
-        headers = answer.headers
-        headers["X-Request-Id"] = request_id()
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "no-referrer"
-        headers["Content-Security-Policy"] = POLICY
-        headers.setdefault("Cache-Control", "no-store")
-        if settings.any_origin:
-            headers["Access-Control-Allow-Origin"] = "*"
-            headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-            headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Accept"
-            headers["Access-Control-Expose-Headers"] = "X-Request-Id"
-        code = g.get("error_code", "")
-        health.answers.labels(str(answer.status_code), code).inc()
-        logger.info(
-            "answered", route=request.endpoint or "", method=request.method, status=answer.status_code, code=code,
-            cards=g.get("cards"), milliseconds=round((time.perf_counter() - g.started) * 1000, 1),
-            request_id=request_id(),
-        )  # fmt: skip
-        return answer

@@ -15,6 +15,7 @@ CdsError
     ├── DataMissing            412 data.missing      required FHIR data was not supplied
     ├── TooLarge               413 size
     ├── UnsupportedMedia       415 media-type
+    ├── TooManyCalls           429 rate.*            more calls than one address or one client may make
     └── StoreUnavailable       503 store.unavailable what has to be on the disk first cannot be written now
 """
 
@@ -134,6 +135,17 @@ class UnsupportedMedia(RequestError):
 
     status = 415
     issue_type = "not-supported"
+
+
+class TooManyCalls(RequestError):
+    """One address or one client calls more often than it may. ``wait``: seconds until it may again, at least 1."""
+
+    status = 429
+    issue_type = "throttled"
+
+    def __init__(self, code: str, text: str, wait: int) -> None:
+        super().__init__(code, text)
+        self.wait = wait
 
 
 class StoreUnavailable(RequestError):

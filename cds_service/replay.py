@@ -59,7 +59,7 @@ def _differences(logged: Logged, kept: bytes, library: RuleLibrary) -> Sequence[
         response = respond(request, library, as_of, public_url)
     except RequestError as refusal:
         return (f"it is refused now: {refusal.code}",)
-    now = {evaluation.rule.id: evaluation.outcome.value for evaluation in response.evaluations}
+    now = library.outcomes(response.evaluations)
     then = logged.outcomes
     changed = [
         f"rule {rule}: {then.get(rule, ABSENT)} → {now.get(rule, ABSENT)}"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import ExitStack
 from importlib.resources import files
+from tempfile import TemporaryDirectory
 
 import orjson
-from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.net import SocketSpec  # type: ignore[attr-defined]
+from granian.server import MPServer
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -17,9 +21,14 @@ from cds_service.errors import InputError
 from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.settings import Settings
 from cds_service.trust.outbound import call_loopback
+from cds_service.web.logs import LIBRARIES
 
 SAMPLE = "clustered-awake-jerks.json"
 PATIENCE = 20.0
+SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+CONNECTIONS = 4096  # that a worker holds at once; half-open ones are among them
+HEADER_MILLISECONDS = 10_000
+STOP_SECONDS = 30  # for calls under way when a worker is told to stop
 
 
 def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
@@ -27,20 +36,43 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
     for name, value in settings.model_dump(mode="json").items():
         if value is not None:
             os.environ[f"CDS_{name.upper()}"] = str(value)
-    server = Granian(
-        "cds_service.app:worker_app",
-        factory=True,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGINL,
-        workers=settings.workers,
-        websockets=False,
-        log_access=False,
-        respawn_failed_workers=True,
-    )
-    if show_sample:
-        threading.Thread(target=_show_first_answer, args=(settings, out), daemon=True).start()
-    server.serve()
+    with ExitStack() as stack:
+        if settings.workers > 1 and not os.environ.get(SHARED_COUNTS):
+            # Read when prometheus_client is first imported, which nothing has done in this process.
+            os.environ[SHARED_COUNTS] = stack.enter_context(TemporaryDirectory(prefix="cds-service-metrics-"))
+        server = Server(
+            "cds_service.app:worker_app",
+            factory=True,
+            address=settings.host,
+            port=settings.port,
+            interface=Interfaces.ASGINL,
+            workers=settings.workers,
+            websockets=False,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS),
+            backlog=CONNECTIONS,
+            backpressure=CONNECTIONS,
+            log_access=False,
+            log_dictconfig=LIBRARIES,
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_SECONDS,
+        )
+        if show_sample:
+            threading.Thread(target=_show_first_answer, args=(settings, out), daemon=True).start()
+        server.serve()
+
+
+class Server(MPServer):
+    """Granian with one listening socket that all workers inherit.
+
+    On Linux each of its workers opens one of its own, and a worker that stops takes the connections with it that
+    wait in its own: a restart under load loses calls (measured: docs/reliability.md). Elsewhere it does as here.
+    """
+
+    def _init_shared_socket(self) -> None:
+        self._ssp = None
+        self._shd = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()  # type: ignore[assignment]
+        self._sso = None
 
 
 def _show_first_answer(settings: Settings, out: Console) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -14,7 +16,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from cds_service.errors import SettingsError
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?", re.ASCII)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ADDRESS_CALLS, CLIENT_CALLS = 200, 100  # a second, for each worker, in production
 
 
 class Profile(Enum):
@@ -45,6 +49,11 @@ class Settings(BaseSettings):
     sandbox_fhir_bases: str = ""
     keep_inputs: bool = False
     inputs_key: str | None = Field(default=None, repr=False)
+    signoff_file: Path | None = None
+    cors_origins: str = ""
+    calls_per_address: int | None = Field(default=None, ge=0)
+    calls_per_client: int | None = Field(default=None, ge=0)
+    proxies: str = ""
 
     @property
     def base_url(self) -> str:
@@ -64,7 +73,7 @@ class Settings(BaseSettings):
     @property
     def fhir_bases_of_sandbox(self) -> tuple[str, ...]:
         """The FHIR servers that a caller without token may have us ask."""
-        return tuple(base.strip() for base in self.sandbox_fhir_bases.split(",") if base.strip())
+        return _listed(self.sandbox_fhir_bases)
 
     @property
     def accepts_as_of(self) -> bool:
@@ -77,9 +86,27 @@ class Settings(BaseSettings):
         return self.profile is Profile.SANDBOX and self.database_url.startswith("sqlite")
 
     @property
-    def any_origin(self) -> bool:
-        """Whether a browser page of any origin may call: only in the sandbox."""
-        return self.profile is Profile.SANDBOX
+    def origins(self) -> frozenset[str]:
+        """The origins whose browser pages may call; ``*`` among them means any. The sandbox lets any, unless told."""
+        listed = frozenset(_listed(self.cors_origins))
+        return listed or frozenset({"*"} if self.profile is Profile.SANDBOX else ())
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where our own reverse proxies are, whose X-Forwarded-For is believed. Raises ValueError."""
+        return tuple(ip_network(proxy) for proxy in _listed(self.proxies))
+
+    @property
+    def rate_of_addresses(self) -> int:
+        """Calls a second that one address may make in the long run; 0: any number."""
+        default = ADDRESS_CALLS if self.profile is Profile.PRODUCTION else 0
+        return default if self.calls_per_address is None else self.calls_per_address
+
+    @property
+    def rate_of_clients(self) -> int:
+        """Calls a second that one client may make in the long run; 0: any number."""
+        default = CLIENT_CALLS if self.profile is Profile.PRODUCTION else 0
+        return default if self.calls_per_client is None else self.calls_per_client
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -97,6 +124,15 @@ def load_settings(**overrides: object) -> Settings:
         raise SettingsError(
             "CDS_KEEP_INPUTS: inputs are kept sealed only. Set CDS_INPUTS_KEY; make one with: openssl rand -base64 32"
         )
+    try:
+        _ = settings.proxy_networks
+    except ValueError:
+        raise SettingsError("CDS_PROXIES: give addresses or networks, as 10.0.0.0/8, separated by commas.") from None
+    for origin in settings.origins - {"*"}:
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingsError(
+                f"CDS_CORS_ORIGINS: {origin} is no origin; give scheme and host, as https://ehr.example."
+            )
     if settings.profile is Profile.PRODUCTION:
         refuse_unsafe(settings)
     elif settings.host not in LOOPBACK:
@@ -113,13 +149,27 @@ def refuse_unsafe(settings: Settings) -> None:
         raise SettingsError("CDS_SANDBOX_FHIR_BASES: is for the sandbox; register bases with each client instead.")
     if os.environ.get("FLASK_DEBUG", "0").lower() not in ("", "0", "false", "no"):
         raise SettingsError("FLASK_DEBUG: production does not start with a debugger.")
-    database = settings.database_url.removeprefix("sqlite:///")
-    if database != settings.database_url and _is_open_to_all(Path(database)):
-        raise SettingsError(f"CDS_DATABASE_URL: {database} can be read by any user of this machine; chmod o-rwx.")
+    if "*" in settings.origins:
+        raise SettingsError("CDS_CORS_ORIGINS: production does not let pages of any origin call; list the origins.")
+    insecure = [origin for origin in sorted(settings.origins) if not origin.startswith("https://")]
+    if insecure:
+        raise SettingsError(f"CDS_CORS_ORIGINS: {insecure[0]} is not https.")
+    scheme, _, database = settings.database_url.partition(":///")
+    if scheme.split("+")[0] == "sqlite":
+        for name in (database, f"{database}-wal", f"{database}-shm"):
+            if _others_may(Path(name), stat.S_IRWXO):
+                raise SettingsError(f"CDS_DATABASE_URL: {name} can be read by any user of this machine; chmod o-rwx.")
+    signed = settings.signoff_file
+    if signed is not None and _others_may(signed, stat.S_IWOTH):
+        raise SettingsError(f"CDS_SIGNOFF_FILE: {signed} can be written by any user of this machine; chmod o-w.")
 
 
-def _is_open_to_all(path: Path) -> bool:
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def _others_may(path: Path, what: int) -> bool:
     try:
-        return bool(path.stat().st_mode & stat.S_IRWXO)
+        return bool(path.stat().st_mode & what)
     except OSError:
         return False

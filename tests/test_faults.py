@@ -21,7 +21,7 @@ from cds_service.rules.library import load_library
 from cds_service.settings import Settings
 from cds_service.store import decisions as store
 from cds_service.store.schema import decisions
-from cds_service.web import hooks_api, logs
+from cds_service.web import framing, hooks_api, logs
 
 SECRET = "CANARY-SECRET"  # noqa: S105
 
@@ -108,12 +108,13 @@ def test_a_rule_that_raises_does_not_silence_the_others(start):
 
 def test_a_rule_that_raises_is_counted_and_named_to_operators(start):
     service = start(library=broken("clonus-persistent-or-bilateral", "notable_clonus"))
-    assert (service.ready(), "{rule=" in service.metrics()) == ((200, []), False)
+    assert "cds_rule_errors_total{" not in service.metrics()
     service.post(CLONUS)
     service.post(CLONUS)
-    status, (problem,) = service.ready()
+    status, (probe, problem) = service.ready()
     assert status == 503
-    assert "clonus-persistent-or-bilateral" in problem
+    assert probe == "rule clonus-persistent-or-bilateral: does not speak on its probe infant (internal-error)"
+    assert problem == "rule clonus-persistent-or-bilateral: raised 2 times since start"
     assert 'cds_rule_errors_total{rule="clonus-persistent-or-bilateral"} 2.0' in service.metrics()
     assert SECRET not in problem + service.metrics()
 
@@ -145,7 +146,8 @@ def written(monkeypatch):
     """What the log lines say."""
     lines = io.StringIO()
     printed = structlog.wrap_logger(structlog.PrintLogger(lines), processors=logs.logger._processors)
-    monkeypatch.setattr(app_module, "logger", printed)
+    for module in (app_module, framing):
+        monkeypatch.setattr(module, "logger", printed)
     return lines
 
 
@@ -221,7 +223,7 @@ def test_a_refused_request_is_no_decision(start, database):
 ])  # fmt: skip
 def test_without_a_database_the_cards_come_and_the_loss_is_reported(start, url):
     service = start(url=url)
-    assert service.ready() == (200, [])
+    assert service.ready() == (503, ["store: it cannot be written"])
     assert len(cards(service.post(CLONUS))) == 2
     service.log.close()
     assert service.log.dropped == 1

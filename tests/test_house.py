@@ -29,7 +29,8 @@ ROOMS = {
     "replay": {"errors", "hooks", "rules", "store"},
     "web": {"errors", "record", "rules", "hooks", "trust", "store", "settings", "registry"},
     "app": {"errors", "rules", "settings", "store", "web"},
-    "serve": {"errors", "hooks", "settings", "trust"},
+    "serve": {"errors", "hooks", "settings", "trust", "web"},
+    "gunicorn_server": {"errors", "serve", "settings", "web"},
     "registry": {"errors", "settings", "store", "trust"},
     "commands": {
         "errors", "hooks", "population", "record", "registry", "replay", "rules", "settings", "store", "trust",

@@ -71,7 +71,8 @@ def test_two_hundred_slow_clients_hold_nobody(base: str) -> None:
 def test_clients_that_go_away_leave_the_service_well(base: str) -> None:
     for _ in range(20):
         half_sent(base).close()
-    assert requests.get(f"{base}/readyz", timeout=5).json()["problems"] == []
+    problems = requests.get(f"{base}/readyz", timeout=5).json()["problems"]
+    assert set(problems) <= {"probes: not tried yet"}  # which takes a worker's first second
 
 
 def test_a_chunked_body_is_read(base: str) -> None:

@@ -142,7 +142,7 @@ def replay_command(since: str | None) -> None:
     keys, start = InputKeys(settings.inputs_key), _from(since)
     database = _open()
     logged, kept = count_since(database, start)
-    library = load_library(only_signed=settings.only_signed_rules)
+    library = load_library(signoff_file=settings.signoff_file, only_signed=settings.only_signed_rules)
     with _progress() as progress:
         task = progress.add_task("decisions", total=kept)
         found = replay(logged_since(database, start, keys), library, lambda done: progress.update(task, completed=done))

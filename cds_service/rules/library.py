@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from cds_service.rules.signoff import Signature, read_signoffs, speaking_rules
 from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
 
+SILENT = " (silent)"
 CRITERION_SOURCES = {
     "finding": BIRTH_EVENT_SOURCES,
     "diagnosis": FINDING_SOURCES,
@@ -68,6 +69,7 @@ class RuleLibrary:
             band.id: band for analyte in reading.analytes.values() for bands in analyte.bands.values() for band in bands
         }
         self.criteria_count = criteria
+        self.root: Traversable | Path | None = None  # the folder it was read from, where the cases are
         self.silent: frozenset[str] = frozenset()  # rules that are evaluated and logged, and put nothing on a card
         self.signatures: Mapping[str, tuple[Signature, ...]] = {}  # of the rules that are signed off
 
@@ -93,6 +95,13 @@ class RuleLibrary:
             except Exception:  # the one place where a defect is contained; no text of it leaves this line
                 evaluations.append(Evaluation(rule, asked, Outcome.INTERNAL_ERROR, missing=("internal-error",)))
         return evaluations
+
+    def outcomes(self, evaluations: Iterable[Evaluation]) -> dict[str, str]:
+        """Rule id → outcome, as the decision log keeps it; a rule that may not speak is marked as silent."""
+        return {
+            evaluation.rule.id: evaluation.outcome.value + (SILENT if evaluation.rule.id in self.silent else "")
+            for evaluation in evaluations
+        }
 
     def rule(self, rule_id: str) -> Rule | None:
         """The rule of this id."""
@@ -125,6 +134,7 @@ def load_library(
     place = root if root is not None else packaged_cards()
     pack = read_pack(place)
     library = compile_pack(pack)
+    library.root = place
     signoffs = read_signoffs(place, signoff_file)
     library.signatures = {
         rule_id: signoffs.valid(rule_id, content_hash(pack, rule_id)) for rule_id in speaking_rules(pack, signoffs)

@@ -34,7 +34,7 @@ class CardShown(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One decision. ``outcomes``: rule id → outcome; ``inputs``: prefetch key → state; ``kept``: to be sealed."""
+    """One decision. ``outcomes``: rule id → outcome (marked if silent); ``inputs``: key → state; ``kept``: to seal."""
 
     decided_at: str
     request_id: str

@@ -14,6 +14,7 @@ import io
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -29,7 +30,14 @@ WAITING_AT_ONCE = 128
 
 
 class ClientGone(Exception):
-    """The client went away before its body was complete."""
+    """The client went away before its body was complete, or sent chunks that are none; servers say the same of both."""
+
+
+async def _refuse(send: Send, status: int) -> None:
+    """An answer without content, after which the connection is closed."""
+    headers = [(b"connection", b"close"), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 class Front:
@@ -44,10 +52,11 @@ class Front:
         try:
             body = await asyncio.wait_for(self._read(receive), BODY_SECONDS)
         except ClientGone:
+            with suppress(Exception):  # of the server's own kinds; usually nobody is there to be told
+                await _refuse(send, 400)
             return
         except TimeoutError:
-            await send({"type": "http.response.start", "status": 408, "headers": [(b"connection", b"close")]})
-            await send({"type": "http.response.body", "body": b""})
+            await _refuse(send, 408)
             return
         environ = environ_of(scope, body)
         environ[MAY_WAIT] = may_wait(environ, body)

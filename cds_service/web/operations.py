@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from flask import Blueprint, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from cds_service.rules.library import RuleLibrary
 from cds_service.web.answers import json_answer
 from cds_service.web.health import Health
+from cds_service.web.watch import Watch
 
 
-def operations_blueprint(library: RuleLibrary, health: Health) -> Blueprint:
-    """/healthz, /readyz and /metrics of this worker."""
+def operations_blueprint(watch: Watch, health: Health) -> Blueprint:
+    """/healthz and /readyz of this worker; /metrics, of all workers together where there are several."""
     api = Blueprint("operations", __name__)
 
     @api.get("/healthz")
@@ -20,11 +20,11 @@ def operations_blueprint(library: RuleLibrary, health: Health) -> Blueprint:
 
     @api.get("/readyz")
     def readyz() -> Response:
-        problems = health.problems()
+        report = watch.report()
+        problems = watch.problems() + health.problems()
         body = {
             "status": "ready" if not problems else "not ready",
-            "rules": len(library.rules),
-            "ruleSet": {"version": library.reading.pack_version, "hash": library.hash},
+            **report,
             "problems": problems,
             "warnings": health.warnings(),
         }
@@ -32,6 +32,6 @@ def operations_blueprint(library: RuleLibrary, health: Health) -> Blueprint:
 
     @api.get("/metrics")
     def metrics() -> Response:
-        return Response(generate_latest(health.registry), content_type=CONTENT_TYPE_LATEST)
+        return Response(health.exposition(), content_type=CONTENT_TYPE_LATEST)
 
     return api

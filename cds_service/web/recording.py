@@ -44,7 +44,7 @@ def decision_of(
         as_of=iso(response.record.as_of),
         rule_set_version=library.reading.pack_version,
         rule_set_hash=library.hash,
-        outcomes={evaluation.rule.id: evaluation.outcome.value for evaluation in response.evaluations},
+        outcomes=library.outcomes(response.evaluations),
         inputs=response.inputs,
         cards=[card_shown(card) for card in response.body["cards"]],
         kept=kept,

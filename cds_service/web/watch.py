@@ -1,0 +1,106 @@
+"""What is tried in the background: every rule on its probe infant, hourly; whether the store can be written."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from cds_service.rules.library import RuleLibrary
+from cds_service.rules.probes import NO_PROBE, probes_of, run_probes
+from cds_service.rules.rule import Outcome
+from cds_service.settings import Settings
+from cds_service.store.condition import StoreCondition, condition_of
+from cds_service.store.database import Database
+from cds_service.web.health import Health
+from cds_service.web.logs import logger
+from cds_service.web.recording import written
+
+STORE_SECONDS = 15.0
+PROBE_SECONDS = 3600.0
+SPEAKS = Outcome.RECOMMENDED.value
+
+
+class Watch:
+    """The background checks of one worker. Without ``start`` they are made once, when first asked for."""
+
+    def __init__(
+        self, library: RuleLibrary, settings: Settings, database: Database, health: Health, now: Callable[[], datetime]
+    ) -> None:
+        self._library = library
+        self._only_signed = settings.only_signed_rules
+        self._database = database
+        self._health = health
+        self._now = now
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._probed_at = ""
+        self._outcomes: dict[str, str] = {}
+        self._store_at = ""
+        self._store = StoreCondition("", "not tried yet")
+
+    def start(self) -> None:
+        """Check from now on, in a thread of its own; until the first round is done /readyz is red."""
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        probe_at = 0.0
+        while True:
+            self.try_store()
+            if time.monotonic() >= probe_at:
+                self.probe()
+                probe_at = time.monotonic() + PROBE_SECONDS
+            time.sleep(STORE_SECONDS)
+
+    def try_store(self) -> None:
+        """Ask the database whether it can be written."""
+        self._store, self._store_at = condition_of(self._database), written(self._now())
+        self._health.store_writable.set(self._store.writable)
+
+    def probe(self) -> None:
+        """Ask every rule for its own infant as of today. A rule that does not speak is named and logged."""
+        with self._lock:
+            now = self._now()
+            self._outcomes = run_probes(self._library, probes_of(self._library), now.date().isoformat())
+            self._probed_at = written(now)
+        for rule, outcome in self._outcomes.items():
+            self._health.probes.labels(rule).set(outcome == SPEAKS)
+            if outcome != SPEAKS:
+                logger.error("probe-silent", rule=rule, outcome=outcome)
+
+    def report(self) -> dict[str, Any]:
+        """What /readyz says of rules and store; the checks are made now if nobody has made them."""
+        if self._thread is None and not self._store_at:
+            self.try_store()
+            self.probe()
+        silent = len(self._library.silent)
+        return {
+            "rules": len(self._library.rules),
+            "speaking": len(self._library.rules) - silent,
+            "signed": len(self._library.signatures),
+            "ruleSet": {"version": self._library.reading.pack_version, "hash": self._library.hash},
+            "store": {"writable": self._store.writable, "schema": self._store.schema, "at": self._store_at or None},
+            "probes": {"at": self._probed_at or None, "outcomes": self._outcomes},
+        }
+
+    def problems(self) -> list[str]:
+        """Why this worker is not ready, of rules and store."""
+        problems = []
+        if not self._library.rules:
+            problems.append("rules: none is loaded")
+        elif self._only_signed and len(self._library.silent) == len(self._library.rules):
+            problems.append("rules: none is signed off, so none speaks; see CDS_SIGNOFF_FILE and cds-service sign-off")
+        if not self._store.writable:
+            problems.append(f"store: {self._store.problem}")
+        if not self._probed_at:
+            problems.append("probes: not tried yet")
+        return problems + [_silent(rule, outcome) for rule, outcome in self._outcomes.items() if outcome != SPEAKS]
+
+
+def _silent(rule: str, outcome: str) -> str:
+    if outcome == NO_PROBE:
+        return f"rule {rule}: has no probe infant; a case that expects recommended is needed"
+    return f"rule {rule}: does not speak on its probe infant ({outcome})"
