@@ -33,7 +33,16 @@ ROOMS = {
     "gunicorn_server": {"errors", "serve", "settings", "web"},
     "registry": {"errors", "settings", "store", "trust"},
     "commands": {
-        "errors", "hooks", "population", "record", "registry", "replay", "rules", "settings", "store", "trust",
+        "errors",
+        "hooks",
+        "population",
+        "record",
+        "registry",
+        "replay",
+        "rules",
+        "settings",
+        "store",
+        "trust",
     },
     "cli": {"commands", "errors", "explain", "hooks", "knowledge", "record", "rules", "serve", "settings", "store"},
 }

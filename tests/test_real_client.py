@@ -1,7 +1,7 @@
 """A browser that behaves as CDS Hooks clients do (tests/client/page), with a real FHIR server behind it.
 
 The official Sandbox can be had neither from a registry nor as a whole from the index of public code, so this client
-is written from what its source and the vendors' texts say (docs/decisions/0010-real-clients.md).
+is written from what its source and the vendors' texts say (docs/decisions/0011-real-clients.md).
 """
 
 from __future__ import annotations
