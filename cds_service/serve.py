@@ -10,10 +10,9 @@ from importlib.resources import files
 from tempfile import TemporaryDirectory
 
 import orjson
+from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
-from granian.net import SocketSpec  # type: ignore[attr-defined]
-from granian.server import MPServer
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -40,7 +39,7 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
         if settings.workers > 1 and not os.environ.get(SHARED_COUNTS):
             # Read when prometheus_client is first imported, which nothing has done in this process.
             os.environ[SHARED_COUNTS] = stack.enter_context(TemporaryDirectory(prefix="cds-service-metrics-"))
-        server = Server(
+        server = Granian(
             "cds_service.app:worker_app",
             factory=True,
             address=settings.host,
@@ -60,19 +59,6 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
         if show_sample:
             threading.Thread(target=_show_first_answer, args=(settings, out), daemon=True).start()
         server.serve()
-
-
-class Server(MPServer):
-    """Granian with one listening socket that all workers inherit.
-
-    On Linux each of its workers opens one of its own, and a worker that stops takes the connections with it that
-    wait in its own: a restart under load loses calls (measured: docs/reliability.md). Elsewhere it does as here.
-    """
-
-    def _init_shared_socket(self) -> None:
-        self._ssp = None
-        self._shd = SocketSpec(self.bind_addr, self.bind_port, self.backlog).build()  # type: ignore[assignment]
-        self._sso = None
 
 
 def _show_first_answer(settings: Settings, out: Console) -> None:
