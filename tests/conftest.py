@@ -1,3 +1,3 @@
 """Fixtures that several test modules share."""
 
-pytest_plugins = ("databases", "services", "conformance_run")
+pytest_plugins = ("databases", "services", "packs", "conformance_run")

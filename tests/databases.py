@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from lacking import lacking
 from sqlalchemy import create_engine, text
 
 from cds_service.store.database import Database
@@ -45,9 +46,7 @@ class PostgreSQL:
     def __init__(self) -> None:
         folder = programs()
         if folder is None:
-            if os.environ.get("CDS_TEST_POSTGRESQL") == "required":
-                pytest.fail(MISSING)
-            pytest.skip(MISSING)
+            lacking(MISSING)
         self._programs = folder
         self._folder = Path(tempfile.mkdtemp(prefix="cds-postgresql-"))
         self._user = {"user": "nobody"} if os.geteuid() == 0 else {}

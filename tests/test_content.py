@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
+from packs import CARDS, spoil
 
 from cds_service.errors import ContentError
 from cds_service.knowledge.card_texts import card_problems
@@ -17,23 +17,7 @@ from cds_service.rules.pack import read_cases, read_pack
 from cds_service.rules.sentences import SentenceError, names_in, parse_sentence, to_text
 from cds_service.rules.yaml_source import parse
 
-CARDS = Path(__file__).parents[1] / "cards"
 RULE = "rules/leg-tremors/low-glucose-with-movement.yaml"
-
-
-@pytest.fixture
-def pack(tmp_path: Path) -> Path:
-    """A copy of cards/ to spoil."""
-    return Path(shutil.copytree(CARDS, tmp_path / "cards", ignore=shutil.ignore_patterns("__pycache__")))
-
-
-def spoil(pack: Path, file: str, old: str, new: str) -> int:
-    """Put ``new`` for ``old`` and say on which line."""
-    path = pack / file
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) >= 1, f"{file} has no {old!r}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    return text[: text.index(old)].count("\n") + 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from console_steps import console_steps
 from databases import free_port, postgresql, programs
 
 ROOT = Path(__file__).parents[1]
@@ -30,14 +31,7 @@ __all__ = ["postgresql"]
 def steps(section: str) -> list[tuple[str, list[str]]]:
     """The commands of a section's console blocks with the lines that each says."""
     text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append((line[2:], []))
-            else:
-                found[-1][1].append(line)
-    return found
+    return console_steps(text)
 
 
 class Machine:

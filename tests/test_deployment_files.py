@@ -18,6 +18,7 @@ import pytest
 import requests
 import yaml
 from databases import free_port
+from lacking import lacking
 from test_deploy_page import clean_environment, wait_for
 
 from cds_service.settings import Settings
@@ -123,7 +124,7 @@ def test_the_example_environments_name_settings_that_exist(name: str) -> None:
 def units(tmp_path: Path) -> Path:
     """The units with a program that exists here in place of the installed one."""
     if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd is not installed")
+        lacking("systemd is not installed: apt-get install systemd")
     for name in UNITS:
         text = (DEPLOY / name).read_text(encoding="utf-8")
         (tmp_path / name).write_text(text.replace("/opt/cds-service/bin/cds-service", "/bin/true"))
@@ -166,7 +167,7 @@ def opened(place: str) -> str:
 def test_it_serves_as_nobody_on_a_read_only_root_and_without_executable_memory() -> None:
     """What the image and the unit ask for, had here from the kernel: mounts, user, capabilities, MDWE."""
     if os.geteuid() != 0 or run("unshare", "--mount", "true").returncode != 0:
-        pytest.skip("needs root and mount namespaces")
+        lacking("needs root and mount namespaces")
     place = "/srv"  # hidden by a file system in memory, for this process alone
     port = free_port()
     variables = {"CDS_PORT": str(port), "CDS_DATABASE_URL": f"sqlite:///{place}/s.sqlite3", "PYTHONPATH": str(ROOT)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from infants import BASIS, NEWBORN, ask, lab, observation, outcome, report, request
+from packs import CARDS, spoil
 
 from cds_service.cli import main
 from cds_service.errors import ContentError, SignOffRefused
@@ -23,22 +24,8 @@ from cds_service.rules.signoff import read_signoffs, sign, speaking_rules
 from cds_service.rules.texts import medicines_of, plain_words, read_runs, run_of, text_mistakes
 
 ROOT = Path(__file__).parents[1]
-CARDS = ROOT / "cards"
 RULE = "low-glucose-with-movement"
 FILE = f"rules/leg-tremors/{RULE}.yaml"
-
-
-@pytest.fixture
-def pack(tmp_path: Path) -> Path:
-    """A copy of cards/ to change."""
-    return Path(shutil.copytree(CARDS, tmp_path / "cards", ignore=shutil.ignore_patterns("__pycache__")))
-
-
-def change(pack: Path, file: str, old: str, new: str) -> None:
-    path = pack / file
-    text = path.read_text(encoding="utf-8")
-    assert text.count(old) >= 1, f"{file} has no {old!r}"
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def signed(pack: Path, *people: tuple[str, str]) -> None:
@@ -133,7 +120,7 @@ def test_a_rule_that_is_not_there_cannot_be_signed() -> None:
 )
 def test_a_signature_is_void_when_what_it_saw_changes(pack: Path, file: str, old: str, new: str) -> None:
     signed(pack, DOCTOR, ENGINEER)
-    change(pack, file, old, new)
+    spoil(pack, file, old, new)
     speaks = RULE not in load_library(pack, only_signed=True).silent
     assert speaks is (old == new)
 
@@ -150,20 +137,20 @@ def test_a_code_more_or_less_voids_a_signature(pack: Path) -> None:
 def test_what_a_rule_does_not_use_leaves_its_signature(pack: Path) -> None:
     signed(pack, DOCTOR, ENGINEER)
     before = content_hash(read_pack(pack), RULE)
-    change(pack, "workups/mri_spine.yaml", "365 d", "364 d")
-    change(pack, FILE, "version: ", "version: 9")
+    spoil(pack, "workups/mri_spine.yaml", "365 d", "364 d")
+    spoil(pack, FILE, "version: ", "version: 9")
     assert content_hash(read_pack(pack), RULE) == before
     assert RULE not in load_library(pack, only_signed=True).silent
 
 
 def test_a_signature_written_by_hand_for_an_author_does_not_count(pack: Path) -> None:
     signed(pack, DOCTOR, ENGINEER)
-    change(pack, "signoff.yaml", "by: Ola Dahl", "by: Infant motor CDS project")
+    spoil(pack, "signoff.yaml", "by: Ola Dahl", "by: Infant motor CDS project")
     assert RULE in load_library(pack, only_signed=True).silent
 
 
 def test_a_sign_off_file_that_is_not_as_its_schema_says_is_refused(pack: Path) -> None:
-    change(pack, "signoff.yaml", "signatures: {}", "signatures: {x: [{by: A B}]}")
+    spoil(pack, "signoff.yaml", "signatures: {}", "signatures: {x: [{by: A B}]}")
     with pytest.raises(ContentError, match=r"signoff\.yaml"):
         load_library(pack)
 
@@ -233,7 +220,7 @@ def test_an_assertion_that_loses_its_only_rules_is_named(pack: Path) -> None:
 
 
 def test_a_text_only_assertion_without_use_needs_a_reason_and_a_used_one_none(pack: Path) -> None:
-    change(pack, "not_acted_on.yaml", "CLONUS-19:", "CLONUS-25:")
+    spoil(pack, "not_acted_on.yaml", "CLONUS-19:", "CLONUS-25:")
     messages = sorted(mistake.message for mistake in coverage_mistakes(coverage(load_library(pack))))
     assert messages == [
         "CLONUS-19 feeds no rule and no text: give the reason",
@@ -303,7 +290,7 @@ def test_a_rule_may_go_only_with_a_word_and_its_name_stays_gone(pack: Path) -> N
     ],
 )
 def test_a_text_that_breaks_a_rule_of_wording_is_named(pack: Path, file: str, old: str, new: str, said: str) -> None:
-    change(pack, file, old, new)
+    spoil(pack, file, old, new)
     parsed = read_pack(pack)
     messages = [str(mistake) for mistake in text_mistakes(parsed, read_runs(pack), medicines_of(parsed))]
     assert len(messages) == 1
@@ -315,9 +302,7 @@ def test_eight_words_of_a_document_in_a_row_are_noticed(pack: Path) -> None:
     """A made-up document of one run: the true ones are not in the repository."""
     run = "one two three four five six seven eight"
     runs = {"words": 8, "runs": {"made-up": run_of(run)}}
-    change(
-        pack, FILE, "because: Low glucose", "because: Zero One, two three 'four' five - six seven eight nine glucose"
-    )
+    spoil(pack, FILE, "because: Low glucose", "because: Zero One, two three 'four' five - six seven eight nine glucose")
     messages = [mistake.message for mistake in text_mistakes(read_pack(pack), runs, frozenset())]
     assert messages == [f"{run!r} stands so in the document made-up: say it in our own words"]
 
@@ -352,5 +337,5 @@ def test_a_document_that_is_at_hand_is_the_one_whose_runs_we_keep() -> None:
 )
 def test_a_code_list_that_is_wrong_is_named(pack: Path, value_set: str, edit: tuple[str, str], said: str) -> None:
     assert code_mistakes(read_pack(pack)) == []
-    change(pack, f"valuesets/{value_set}.json", *edit)
+    spoil(pack, f"valuesets/{value_set}.json", *edit)
     assert any(said in mistake.message for mistake in code_mistakes(read_pack(pack)))

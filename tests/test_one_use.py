@@ -16,6 +16,7 @@ from threading import Barrier
 import pytest
 from forge import claims, ec_key, jwk, token
 from kill9 import SAMPLE, SERVICE, start
+from lacking import lacking
 
 from cds_service.store.database import Database
 from cds_service.store.schema_version import upgrade
@@ -56,8 +57,9 @@ def worker_of(connection: HTTPConnection) -> int:
     raise AssertionError("nobody has the other end")
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="which worker has a connection is told by Linux only")
 def test_64_racing_uses_over_two_workers_let_one_pass(base: str, url: str) -> None:
+    if not Path("/proc/net/tcp").exists():
+        lacking("which worker has a connection is told by Linux only")
     with ExitStack() as stack, ThreadPoolExecutor(RACERS) as pool:
         connections = [HTTPConnection(base.removeprefix("http://"), timeout=20) for _ in range(RACERS)]
         for connection in connections:

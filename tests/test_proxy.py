@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from databases import free_port
+from lacking import lacking
 
 from cds_service.app import create_app
 from cds_service.settings import Settings
@@ -118,9 +119,7 @@ def service() -> Iterator[Stub]:
 def proxy(tmp_path: Path, service: Stub) -> Iterator[Proxy]:
     """The file as it stands, but for its port, its folder of certificates, and slow clients cut after one second."""
     if NGINX is None:
-        if os.environ.get("CDS_TEST_NGINX") == "required":
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        lacking(MISSING)
     certificate(tmp_path)
     port = free_port()
     config = CONFIG.replace("listen 443", f"listen 127.0.0.1:{port}").replace("/etc/cds-service/tls", str(tmp_path))

@@ -7,7 +7,6 @@ is written from what its source and the vendors' texts say (docs/decisions/0011-
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 from forge import ec_key, jwk
 from jwt.algorithms import ECAlgorithm
+from lacking import lacking
 from medplum import ACCESS, CLIENT, Medplum, running_medplum
 from serving import Service, running
 from wire import FIXTURES, Json
@@ -52,9 +52,7 @@ def chromium() -> str:
     found = shutil.which("chromium")
     if found is not None:
         return found
-    if os.environ.get("CDS_TEST_CHROMIUM") == "required":
-        pytest.fail(MISSING)
-    pytest.skip(MISSING)
+    lacking(MISSING)
 
 
 def of_today(name: str) -> Json:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from console_steps import console_steps
+
 ROOT = Path(__file__).parents[1]
 
 
-def steps() -> list[tuple[str, list[str]]]:
-    """Every command of the page with the lines that follow it."""
-    page = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
-    found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append((line[2:], []))
-            else:
-                found[-1][1].append(line)
-    return found
+PAGE = (ROOT / "docs/rules.md").read_text(encoding="utf-8")
 
 
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:
@@ -33,8 +24,8 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "COLUMNS": "200",
     }
-    assert len(steps()) >= 10
-    for command, lines in steps():
+    assert len(console_steps(PAGE)) >= 10
+    for command, lines in console_steps(PAGE):
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,

@@ -23,12 +23,11 @@ from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.guidance import Guidance
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import REASSURANCE, Recommendation
-from cds_service.rules.rule import Family, Urgency
+from cds_service.rules.rule import Family, Rule, Urgency
 
 SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
 DETAIL_LIMIT = 120  # words; ours
 QUOTED = 2  # passages per rule
-BRIEFLY = {"stated": "Stated.", "inferred": "Inferred.", "outside": "With outside guidance."}
 
 
 class Shown(NamedTuple):
@@ -101,31 +100,39 @@ class CardText:
         room. Where something is to be done soon, "come back if" would mislead: there the link alone leads to it.
         """
         facts = [phrase.text() for phrase in phrases]
-        because = list(dict.fromkeys(e.rule.because for e in shown.evaluations))
+        urgent = shown._replace(
+            evaluations=tuple(e for e in shown.evaluations if own_urgency(e, shown.items) is shown.urgency)
+        )
+        because = list(dict.fromkeys(e.rule.because for e in urgent.evaluations))
         already = _taken_care_of(shown)
         missing = missing_words(
             [item for e in shown.evaluations for item in e.not_known]
             + [item for r in shown.items for item in r.not_known]
         )
-        basis, shorter = self._basis_texts(shown, QUOTED), self._basis_texts(shown, 1)
-        leading = shown.evaluations[0]
-        brief = f"{self._place(leading, _cited(leading, shown)[:1])}. {BRIEFLY[leading.rule.basis]}"
-        places = list(dict.fromkeys((" ".join(basis[:2]), basis[0], shorter[0], brief)))
+        places = self._places(urgent)
         surety = f"{self._doubtful_limits(shown)}{self._reviewed(shown)}"
         family = [guidance.on_card.says for guidance in self.guidance(shown)[:1]]
         kept = (family,) if shown.family.id == REASSURANCE else (family, []) if shown.urgency is Urgency.INFO else ([],)
-        for size, place, for_family, done in product((4, 3, 2, 1), places, kept, (already, []) if already else ([],)):
+        layouts = sorted(product((1, 2, 3, 4), range(len(places))), key=lambda layout: (layout[1] - layout[0], layout))
+        for (size, place), for_family, done in product(layouts, kept, (already, []) if already else ([],)):
             text = join_lists(
                 {
                     "Why shown": [f"{_some(facts, size)}; {self._age}. {' '.join(because[:size])}"],
                     "Suggested": [" ".join((*_suggested(shown, 2 * size), *for_family, *done))],
                     "Not known": [f"{_some(missing, size)}."] if missing else [],
-                    "Basis": [f"{place} {surety}"],
+                    "Basis": [f"{places[place]} {surety}"],
                 }
             )
             if words(text) <= DETAIL_LIMIT:
                 return text
         return text
+
+    def _places(self, shown: Shown) -> list[str]:
+        """What may stand under Basis, longest first; the last one names the place and quotes nothing."""
+        basis, shorter = self._basis_texts(shown, QUOTED), self._basis_texts(shown, 1)
+        leading = shown.evaluations[0]
+        brief = f"{self._place(leading, _cited(leading, shown)[:1])}. {_briefly(leading.rule)}"
+        return list(dict.fromkeys((" ".join(basis[:2]), basis[0], shorter[0], brief)))
 
     def guidance(self, shown: Shown) -> list[Guidance]:
         """What may be passed on to the family, of the leading rule's document first."""
@@ -191,9 +198,21 @@ def _from_outside(citation: str) -> str:
     return f"From outside guidance: {citation}"
 
 
+def _briefly(rule: Rule) -> str:
+    if rule.basis == "outside":
+        return "Urgency from outside guidance." if rule.citation.startswith("Urgency: ") else "With outside guidance."
+    return {"stated": "Stated.", "inferred": "Inferred."}[rule.basis]
+
+
 def _age_of(record: PatientRecord) -> str:
     text = age_words(record.birth, record.today)
     return text if text.startswith("age") else f"age {text}"
+
+
+def own_urgency(evaluation: Evaluation, items: Sequence[Recommendation]) -> Urgency:
+    """How urgently this rule itself asks for something of the card; others may ask for the same more urgently."""
+    ids = {item.workup.id for item in items}
+    return max(item.urgency for item in evaluation.suggested if item.workup.id in ids)
 
 
 def _cited(evaluation: Evaluation, shown: Shown) -> list[str]:

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
-from cds_service.hooks.card_text import CardText, Shown, suggested_words
+from cds_service.hooks.card_text import CardText, Shown, own_urgency, suggested_words
 from cds_service.hooks.orders import service_request
 from cds_service.hooks.request import HookRequest
 from cds_service.record.facts import Evidence
 from cds_service.record.patient_record import PatientRecord
-from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import Recommendation
-from cds_service.rules.rule import Urgency
 
 BASIS = "example.infant-motor-cds.basis"
 NAMESPACE = UUID("6f1a3c1e-6f0b-5f0e-9a5c-5d3c0e2b7a11")
@@ -37,19 +35,13 @@ def cards_of(
             evaluations = tuple(
                 sorted(
                     dict.fromkeys(evaluation for item in items for evaluation in item.asked_by),
-                    key=lambda evaluation: (-_urgency(evaluation, items), evaluation.rule.id),
+                    key=lambda evaluation: (-own_urgency(evaluation, items), evaluation.rule.id),
                 )
             )
             shown.append(Shown(family, items[0].urgency, tuple(items), evaluations))
     shown.sort(key=lambda card: -card.urgency)
     writer = _Writer(record, request, library, public_url)
     return [writer.card(card) for card in shown]
-
-
-def _urgency(evaluation: Evaluation, items: Sequence[Recommendation]) -> Urgency:
-    """How urgently this rule itself asks for something of the card; others may ask for the same more urgently."""
-    ids = {item.workup.id for item in items}
-    return max(item.urgency for item in evaluation.suggested if item.workup.id in ids)
 
 
 class _Writer:
