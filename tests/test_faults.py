@@ -217,13 +217,15 @@ def test_a_refused_request_is_no_decision(start, database):
     assert rows(database) == []
 
 
-@pytest.mark.parametrize("url", [
-    "sqlite:////nowhere/at/all/decisions.sqlite3", "sqlite:////proc/decisions.sqlite3", "no url at all",
-    "no-such-driver://host/name",
+@pytest.mark.parametrize(("url", "kind"), [
+    ("sqlite:////nowhere/at/all/decisions.sqlite3", "FileNotFoundError"),
+    ("sqlite:////proc/decisions.sqlite3", "FileNotFoundError"),
+    ("no url at all", "ArgumentError"),
+    ("no-such-driver://host/name", "ArgumentError"),
 ])  # fmt: skip
-def test_without_a_database_the_cards_come_and_the_loss_is_reported(start, url):
+def test_without_a_database_the_cards_come_and_the_loss_is_reported(start, url, kind):
     service = start(url=url)
-    assert service.ready() == (503, ["store: it cannot be written"])
+    assert service.ready() == (503, [f"store: it cannot be written ({kind})"])
     assert len(cards(service.post(CLONUS))) == 2
     service.log.close()
     assert service.log.dropped == 1

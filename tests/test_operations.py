@@ -141,7 +141,7 @@ def test_probes_are_asked_for_the_day_of_the_clock(start: Start, monkeypatch: py
 def test_a_store_that_cannot_be_written_turns_ready_red_and_the_cards_come(start: Start) -> None:
     app = start(database_url="sqlite:////nowhere/at/all/cds.sqlite3")
     status, said = ready(app)
-    assert (status, said["problems"]) == (503, ["store: it cannot be written"])
+    assert (status, said["problems"]) == (503, ["store: it cannot be written (FileNotFoundError)"])
     assert said["store"]["writable"] is False
     assert post(app.test_client(), REQUEST).get_json()["cards"]
 

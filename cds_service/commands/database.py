@@ -16,6 +16,7 @@ from cds_service.errors import InputError, SettingsError
 from cds_service.replay import Difference, replay
 from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
+from cds_service.store.condition import condition_of
 from cds_service.store.database import Database
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.logged import count_since, logged_since
@@ -79,9 +80,10 @@ def upgrade_command() -> None:
 def check_command() -> None:
     """Say whether the service can start on this database, and write to it."""
     database = _open()
-    with database.writing():
-        pass
+    problem = condition_of(database).problem
     database.close()
+    if problem:
+        raise InputError(f"CDS_DATABASE_URL: {problem}; see docs/store.md")
     click.echo("the schema is current and the database can be written")
 
 

@@ -76,25 +76,28 @@ def append(database: Database, batch: Batch) -> None:
 
     Raises ChainLost, or SQLAlchemyError; then nothing was written.
     """
-    start, end = batch.start, batch.end
     with database.writing() as connection:
-        found = connection.execute(
-            select(chains.c.last_seq, chains.c.last_hash).where(chains.c.writer == start.writer)
-        ).one_or_none()
-        if found is None and start.seq == 0:
-            _register(connection, start.writer, batch.decisions[0]["decided_at"])
-        elif found is not None and tuple(found) == (end.seq, end.hash):
-            return
-        elif found is None or tuple(found) != (start.seq, start.hash):
-            raise ChainLost
-        connection.execute(insert(decisions), batch.decisions)
-        if batch.cards:
-            connection.execute(insert(cards), batch.cards)
-        if batch.kept:
-            connection.execute(insert(kept_inputs), batch.kept)
-        connection.execute(
-            update(chains).where(chains.c.writer == end.writer).values(last_seq=end.seq, last_hash=end.hash)
-        )
+        append_in(connection, batch)
+
+
+def append_in(connection: Connection, batch: Batch) -> None:
+    """The statements of ``append``, in a transaction of the caller's."""
+    start, end = batch.start, batch.end
+    found = connection.execute(
+        select(chains.c.last_seq, chains.c.last_hash).where(chains.c.writer == start.writer)
+    ).one_or_none()
+    if found is None and start.seq == 0:
+        _register(connection, start.writer, batch.decisions[0]["decided_at"])
+    elif found is not None and tuple(found) == (end.seq, end.hash):
+        return
+    elif found is None or tuple(found) != (start.seq, start.hash):
+        raise ChainLost
+    connection.execute(insert(decisions), batch.decisions)
+    if batch.cards:
+        connection.execute(insert(cards), batch.cards)
+    if batch.kept:
+        connection.execute(insert(kept_inputs), batch.kept)
+    connection.execute(update(chains).where(chains.c.writer == end.writer).values(last_seq=end.seq, last_hash=end.hash))
 
 
 def _register(connection: Connection, writer: str, started_at: str) -> None:

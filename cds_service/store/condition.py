@@ -1,14 +1,27 @@
-"""Can the database be written, and which schema has it: tried by a statement that changes nothing."""
+"""Can the database be written, and which schema has it: tried by the statements of real use, which are taken back."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import update
+from sqlalchemy import Connection, insert
 
-from cds_service.store.database import Database
-from cds_service.store.schema import chains
+from cds_service.store.append import append_in, batch_of, new_chain
+from cds_service.store.database import Database, kind_of
+from cds_service.store.decision import CardShown, Decision
+from cds_service.store.feedback import insert_once
+from cds_service.store.schema import seen_tokens
 from cds_service.store.schema_version import SchemaState, state_of
+
+CARD = CardShown(uuid="", family="", indicator="", rules=(), workups=(), suggestions=(), digest="")
+DECISION = Decision(
+    decided_at="", request_id="", client_id="", service="", hook_instance="", as_of="", rule_set_version="",
+    rule_set_hash="", outcomes={}, inputs={}, cards=(CARD,),
+)  # fmt: skip
+STATEMENT = {
+    "received_at": "", "client_id": "", "service": "", "card_uuid": "", "outcome": "", "outcome_at": "",
+    "suggestions": "[]", "comment_cut": False,
+}  # fmt: skip
 
 
 class StoreCondition(NamedTuple):
@@ -19,7 +32,7 @@ class StoreCondition(NamedTuple):
 
     @property
     def writable(self) -> bool:
-        """Whether decisions and feedback can be kept now."""
+        """Whether decisions, feedback and tokens can be kept now."""
         return not self.problem
 
 
@@ -27,11 +40,21 @@ def condition_of(database: Database) -> StoreCondition:
     """How the database is now. Waits for it as long as any writer does (WAIT_SECONDS); raises nothing."""
     found = ""
     try:
-        with database.writing() as connection:
+        with database.trying() as connection:
             state, found = state_of(connection)
             if state is not SchemaState.CURRENT:
                 return StoreCondition(found, f"its schema is {state.value}: cds-service db upgrade")
-            connection.execute(update(chains).where(chains.c.writer == "").values(last_seq=0))
-    except Exception:  # whatever the driver says; its text may name server and user
-        return StoreCondition(found, "it cannot be written")
+            _put_one_of_each(connection)
+    except Exception as problem:  # whatever the driver says; its text may name server and user
+        return StoreCondition(found, f"it cannot be written ({kind_of(problem)})")
     return StoreCondition(found, "")
+
+
+def _put_one_of_each(connection: Connection) -> None:
+    """One row into each table that the service writes: a right may be missing on any of them."""
+    batch = batch_of([DECISION], new_chain(), None)
+    name = batch.start.writer  # nobody else's, so that workers that try at once do not wait for one another
+    kept = {"writer": name, "seq": batch.end.seq, "decided_at": "", "key_id": "", "sealed": b""}
+    append_in(connection, batch._replace(kept=[kept]))
+    insert_once(connection, [STATEMENT | {"identity": name}])
+    connection.execute(insert(seen_tokens).values(client_id="", jti=name, expires=0))

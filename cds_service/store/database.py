@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 WAIT_SECONDS = 2  # how long a writer waits for another one, or for a server that does not answer
 PRAGMAS = (f"busy_timeout={WAIT_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON")
@@ -74,6 +75,12 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
     connection.commit()
 
 
+def kind_of(problem: Exception) -> str:
+    """What went wrong, by the name of the driver's error where it is one's; never its text, which may hold values."""
+    cause = problem.orig if isinstance(problem, DBAPIError) and problem.orig is not None else problem
+    return type(cause).__name__
+
+
 class Database:
     """The database of one process. Connects when first used, so that it can be made before workers are forked."""
 
@@ -108,6 +115,15 @@ class Database:
             connection = connection.execution_options(**{WRITES: True})
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def trying(self) -> Iterator[Connection]:
+        """A transaction that writes, and of which nothing remains."""
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(**{WRITES: True})
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
 
     def close(self) -> None:
         """Give back the connections; the next use opens new ones."""

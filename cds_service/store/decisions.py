@@ -1,7 +1,8 @@
 """The decision log: what was decided for each call, kept apart from the answer so that it can never delay it.
 
 A bounded queue and one writer thread. While the database cannot be written, decisions wait in the queue and
-/readyz says so; when the queue is full they are dropped and counted. The caller has the cards all the same.
+/readyz says so; when the queue is full they are dropped and counted. A decision that the database refuses for what it
+is (too long, a constraint) is dropped alone. The caller has the cards all the same.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from collections.abc import Callable, Sequence
 from multiprocessing.util import Finalize
 
 from msgspec.structs import replace
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from cds_service.errors import SettingsError
 from cds_service.store.append import Batch, Chain, ChainLost, append, batch_of, new_chain
-from cds_service.store.database import Database
+from cds_service.store.database import Database, kind_of
 from cds_service.store.decision import Decision
 from cds_service.store.schema_version import require_schema
 from cds_service.store.sealed_inputs import InputKeys
@@ -25,13 +27,16 @@ BATCH = 1000
 LINGER = 0.25  # seconds in which decisions gather, so that a busy service commits four times a second
 RETRY = 1.0  # seconds between attempts while the database cannot be written
 WAITING_BYTES = 64 * 1024 * 1024  # of inputs that wait to be sealed; beyond, decisions are logged without them
-PASSING = (OperationalError, InterfaceError, PoolTimeout, OSError)  # locked, full, read-only, away: may pass
+REFUSED = (DataError, IntegrityError)  # the row is at fault: trying again changes nothing
+# Locked, full, read-only, away, a right or a table that is missing: an operator can cure it while decisions wait.
+PASSING = (DBAPIError, PoolTimeout, OSError, SettingsError)
 
 
 class DecisionLog:
     """Takes decisions without waiting and writes them in the background. Its thread starts with the first one.
 
-    ``lost`` is called with the number of decisions that were dropped, each time.
+    ``lost`` is called with the number of decisions that were dropped, each time; ``met`` with the kind of an error,
+    once for each kind until decisions are written again.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class DecisionLog:
         self._keys = keys
         self._may_upgrade = may_upgrade
         self.lost: Callable[[int], object] = lambda count: None
+        self.met: Callable[[str], object] = lambda kind: None
         self._queue: queue.Queue[Decision | None] = queue.Queue(capacity)
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -49,6 +55,7 @@ class DecisionLog:
         self.dropped = 0
         self.without_inputs = 0
         self.failing = False
+        self._kinds: set[str] = set()
 
     def record(self, decision: Decision) -> bool:
         """Take the decision for writing; False, and counted, when there is no room."""
@@ -115,7 +122,10 @@ class DecisionLog:
         self._database.close()
 
     def _keep(self, decisions: Sequence[Decision], chain: Chain) -> Chain:
-        """Write the decisions, trying until it succeeds, cannot ever, or the service stops. The chain's new end."""
+        """Write the decisions, trying until it succeeds, cannot ever, or the service stops. The chain's new end.
+
+        When it cannot ever, one by one, so that only those at fault are lost.
+        """
         batch: Batch | None = None
         while True:
             last = self._closing.is_set()
@@ -125,16 +135,30 @@ class DecisionLog:
                     require_schema(self._database, may_upgrade=self._may_upgrade)
                 append(self._database, batch)
                 self.failing = False
+                self._kinds.clear()
                 return batch.end
             except ChainLost:
                 batch, chain = None, new_chain()
-            except PASSING:
-                self.failing = True
-                if last:
+            except Exception as problem:
+                if isinstance(problem, PASSING) and not isinstance(problem, REFUSED):
+                    self._say(kind_of(problem))
+                    self.failing = True
+                    if last:
+                        break
+                    self._closing.wait(RETRY)
+                    continue
+                self.failing = False
+                if len(decisions) == 1:
+                    self._say(kind_of(problem))
                     break
-                self._closing.wait(RETRY)
-            except Exception:  # whatever it is: the loss is counted, and the next batch is tried
-                break
+                for decision in decisions:
+                    chain = self._keep([decision], chain)
+                return chain
         self._drop(len(decisions))
         self._database.close()
         return chain
+
+    def _say(self, kind: str) -> None:
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            self.met(kind)

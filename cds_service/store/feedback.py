@@ -53,9 +53,7 @@ class FeedbackStore:
         ]
         try:
             with self._database.writing() as connection:
-                insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-                once = insert(feedback).values(rows).on_conflict_do_nothing(index_elements=["identity"])
-                new = len(connection.execute(once.returning(feedback.c.identity)).all())
+                new = insert_once(connection, rows)
                 known = _known(connection, {statement["card_uuid"] for statement in statements}, client_id)
         except (SQLAlchemyError, OSError):
             raise StoreUnavailable("store.unavailable", "The service cannot record this now. Try again.") from None
@@ -96,6 +94,13 @@ class FeedbackStore:
         query = select(cards.c.family, func.count()).where(cards.c.decided_at >= since).group_by(cards.c.family)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def insert_once(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert the rows of ``feedback`` whose identity is not there yet; how many they were."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    once = insert(feedback).values(rows).on_conflict_do_nothing(index_elements=["identity"])
+    return len(connection.execute(once.returning(feedback.c.identity)).all())
 
 
 def _identity(statement: Mapping[str, Any], client_id: str) -> str:

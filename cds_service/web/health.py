@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from cds_service.store.decisions import DecisionLog
-from cds_service.web.logs import Dropped
+from cds_service.web.logs import Dropped, logger
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -46,6 +46,7 @@ class Health:
                                       registry=self.registry)  # fmt: skip
         Dropped.tell = self.fields_dropped.inc
         log.lost = self.decisions_lost.inc
+        log.met = lambda kind: logger.error("decisions-not-written", kind=kind)
         self.watched: list[Callable[[], list[str]]] = []
         self._failed: dict[str, int] = {}
 
