@@ -111,6 +111,7 @@ def test_a_rule_that_is_not_there_cannot_be_signed() -> None:
         (FILE, "urgency: critical", "urgency: warning"),
         (FILE, "because: Low", "because: A low"),
         ("criteria.yaml", "movement: [tremor, limb_tremor,", "movement: [tremor,"),
+        ("criteria.yaml", "tone_or_posture: [hyperreflexia,", "tone_or_posture: [hyperreflexia, tremor,"),
         ("limits.yaml", "{mg/dL: 47, mmol/L: 2.6}", "{mg/dL: 46, mmol/L: 2.6}"),
         ("workups/correct_metabolic.yaml", "without delay", "now"),
         ("reading.yaml", "laboratory: 72 h", "laboratory: 71 h"),

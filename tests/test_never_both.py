@@ -13,6 +13,7 @@ from cds_service.rules.evaluate import Asked, evaluate
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.rules.pack import packaged_cards, read_cases
 from cds_service.rules.recommend import recommend
+from cds_service.rules.rule import Urgency
 
 LIBRARY = load_library()
 ASKING = [rule.id for rule in LIBRARY.rules if any(item.workup == "mri_brain" for item in rule.recommend)]
@@ -48,3 +49,15 @@ def test_an_injury_without_a_sign_that_asks_for_mri_is_offered_ct() -> None:
     answer = suggested(msgspec.structs.replace(case, chart=chart))
     assert "ct_head" in answer
     assert "mri_brain" not in answer
+
+
+def test_the_mri_that_takes_the_place_of_ct_is_as_urgent_and_rests_on_the_injury_too() -> None:
+    sign: dict[str, Any] = {"finding": "hypotonia"}
+    (case, *_) = charts(ASKING[0])
+    chart = {"as_of": "2026-06-15", "born": "-100 d", "facts": [*INJURY, sign]}
+    asked = Asked(record_of(msgspec.structs.replace(case, chart=chart), LIBRARY), LIBRARY.criteria_count)
+    found = recommend(evaluate(rule, asked, LIBRARY.workups) for rule in LIBRARY.rules)
+    (mri,) = (item for item in found if item.workup.id == "mri_brain")
+    assert mri.urgency is Urgency.CRITICAL
+    asking = {evaluation.rule.id for evaluation in mri.asked_by}
+    assert {"ct-fallback-after-head-injury-or-bleeding", "movement-with-changed-tone-or-lost-milestones"} <= asking

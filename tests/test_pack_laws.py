@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 
 import infants
+import msgspec
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from cds_service.hooks.respond import HookResponse
 from cds_service.record.sources import SOURCES
 from cds_service.rules.cases import Case, cases_of, resources_of
 from cds_service.rules.pack import packaged_cards, read_cases
+from cds_service.rules.recommend import REASSURANCE
 from cds_service.rules.rule import Outcome, Urgency
 
 LAWS = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -75,6 +77,29 @@ def test_reassurance_stands_alone(chart):
     shown = families(ask(chart.request()))
     assert "reassurance" not in shown or shown == ["reassurance"]
     assert len(shown) == len(set(shown))
+
+
+CALMING = [rule.id for rule in LIBRARY.rules if any(item.workup == REASSURANCE for item in rule.recommend)]
+
+
+@pytest.mark.parametrize("calming", CALMING)
+def test_reassurance_stands_alone_whatever_another_rule_finds_beside_it(calming: str) -> None:
+    """Few drawn charts reassure: here one that does is given what each other rule speaks of, chart by chart."""
+    calm = next(case for case in speaking_cases(calming) if families(answered(case)) == [REASSURANCE])
+    spoke = 0
+    for other in (rule.id for rule in LIBRARY.rules if rule.id not in CALMING):
+        facts = [fact | {"id": f"beside-{n}"} for n, fact in enumerate(facts_of(other, calm))]
+        shown = families(answered(calm, facts))
+        assert REASSURANCE not in shown or shown == [REASSURANCE], other
+        spoke += bool(shown) and REASSURANCE not in shown
+    assert spoke > len(LIBRARY.rules) / 2
+
+
+def facts_of(rule: str, calm: Case) -> list[Json]:
+    """What the first case in which this rule speaks adds to the chart, as of the same day."""
+    case = next(speaking_cases(rule))
+    case = msgspec.structs.replace(case, chart={**case.chart, "as_of": calm.chart["as_of"]})
+    return resources_of(case, LIBRARY)[1:]
 
 
 @LAWS

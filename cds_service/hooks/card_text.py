@@ -19,7 +19,7 @@ from cds_service.hooks.wording import (
 from cds_service.record.facts import Evidence, Finding
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.truth import TRUE
-from cds_service.rules.evaluate import Evaluation
+from cds_service.rules.evaluate import Evaluation, Suggested
 from cds_service.rules.guidance import Guidance
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import REASSURANCE, Recommendation
@@ -211,16 +211,18 @@ def _age_of(record: PatientRecord) -> str:
 
 def own_urgency(evaluation: Evaluation, items: Sequence[Recommendation]) -> Urgency:
     """How urgently this rule itself asks for something of the card; others may ask for the same more urgently."""
+    return max(item.urgency for item in _asked_for(evaluation, items))
+
+
+def _asked_for(evaluation: Evaluation, items: Sequence[Recommendation]) -> list[Suggested]:
+    """What this rule asks for of these items, by name or because it yields to one of them."""
     ids = {item.workup.id for item in items}
-    return max(item.urgency for item in evaluation.suggested if item.workup.id in ids)
+    return [item for item in evaluation.suggested if not ids.isdisjoint((item.workup.id, item.workup.yields_to))]
 
 
 def _cited(evaluation: Evaluation, shown: Shown) -> list[str]:
     """The assertions by which this rule asks for workups of the card, of the most urgent first."""
-    on_card = {item.workup.id for item in shown.items}
-    asked = [
-        item for item in evaluation.suggested if item.workup.id in on_card and item.taken_care_of.truth is not TRUE
-    ]
+    asked = [item for item in _asked_for(evaluation, shown.items) if item.taken_care_of.truth is not TRUE]
     return list(dict.fromkeys(item.cites for item in sorted(asked, key=lambda item: -item.urgency)))
 
 

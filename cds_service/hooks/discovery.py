@@ -37,8 +37,9 @@ def discovery(library: RuleLibrary, version: str | None = None, hook_version: st
                 "title": "Workup for unusual movements in infants",
                 "description": (
                     "Suggests workup (EEG, imaging, blood tests, lumbar puncture, referral) or reassurance for "
-                    "infants under 24 months with ankle clonus, tremor, leg spasm, jerks or dystonia. Advisory; "
-                    "each card names the passage it rests on. The rules are drafts: no clinician has reviewed them."
+                    "infants with ankle clonus, tremor, leg spasm, jerks or dystonia. Advisory; each card names the "
+                    f"passage it rests on. Clinicians have signed {len(library.signatures)} of {len(library.rules)} "
+                    "rules; the others are drafts."
                 ),
                 "prefetch": prefetch_templates(library),
                 "usageRequirements": (

@@ -59,8 +59,7 @@ class PatientRecord:
     """One patient at ``as_of`` (microseconds since 1970, UTC).
 
     ``answered`` holds the FHIR resource types whose query was answered in full: only of those may a fact
-    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all;
-    ``complete`` tells that all of the chart that states findings was answered: one not written is not recorded.
+    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all.
     """
 
     def __init__(self, facts: Facts, answered: frozenset[str], as_of: int, reading: Reading) -> None:
@@ -71,7 +70,7 @@ class PatientRecord:
         self.reading = reading
         self._findings = {name: self._state(found) for name, found in facts.findings.items()}
         self._tell_clusters()
-        self.complete = answered.issuperset(BIRTH_EVENT_SOURCES)
+        self._complete = answered.issuperset(BIRTH_EVENT_SOURCES)
         self.written = frozenset(self._findings)
         self._labs: dict[str, labs.LabAnswer] = {}
 
@@ -86,7 +85,7 @@ class PatientRecord:
 
     def says_nothing_of(self, findings: frozenset[str]) -> bool:
         """Whether the chart was given in full and none of these findings is written in it, in whatever way."""
-        return self.complete and self.written.isdisjoint(findings)
+        return self._complete and self.written.isdisjoint(findings)
 
     def unanswered(self, types: Iterable[str]) -> tuple[str, ...]:
         """The prefetch keys of those resource types whose query was not answered in full."""

@@ -47,6 +47,7 @@ def _content(pack: Pack, rule_id: str) -> dict[str, Any]:
     return {
         "rule": {key: value for key, value in rule.items() if key != "version"},
         "criteria": criteria,
+        "groups": _groups(pack, named),
         "workups": workups,
         "limits": limits,
         "codes": {name: _codes(pack, name) for name in sorted(_concepts(pack, named))},
@@ -78,18 +79,23 @@ def _named(definition: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[str
         yield from (value,) if isinstance(value, str) else value
 
 
-def _concepts(pack: Pack, names: set[str]) -> set[str]:
-    """The findings behind names of findings and groups."""
+def _groups(pack: Pack, names: set[str]) -> dict[str, list[str]]:
+    """The groups among the names, and those within them, with their members."""
     groups = pack.single["criteria"].data["groups"]
-    found: set[str] = set()
+    found: dict[str, list[str]] = {}
     open_ones = list(names)
     while open_ones:
         name = open_ones.pop()
-        if name in groups:
+        if name in groups and name not in found:
+            found[name] = groups[name]
             open_ones += groups[name]
-        else:
-            found.add(name)
     return found
+
+
+def _concepts(pack: Pack, names: set[str]) -> set[str]:
+    """The findings behind names of findings and groups."""
+    groups = _groups(pack, names)
+    return (names | {member for members in groups.values() for member in members}) - groups.keys()
 
 
 def _codes(pack: Pack, concept: str) -> list[list[str]]:

@@ -71,6 +71,9 @@ def _counts(work: Work, way: DoneOrOrdered, record: PatientRecord, facts: Sequen
         for concept in dict.fromkeys(fact.concept for fact in facts):
             seen = record.finding(concept).course.first_seen
             parts.append(UNKNOWN if seen is None else _not_before(work, *seen.days))
+    for concept in way.onset_of:
+        seen = record.finding(concept).course.first_seen
+        parts += [] if seen is None else [_not_before(work, *seen.days)]
     return min(parts)
 
 

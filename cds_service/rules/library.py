@@ -82,11 +82,7 @@ class RuleLibrary:
             return []
         asked = Asked(record, self.criteria_count)
         evaluations = []
-        complete, written = record.complete, record.written
         for rule in self.rules:
-            if complete and rule.needs is not None and written.isdisjoint(rule.needs):
-                evaluations.append(Evaluation(rule, asked, Outcome.NOT_APPLICABLE))
-                continue
             try:
                 evaluation = evaluate(rule, asked, self.workups)
                 if evaluation.outcome is Outcome.RECOMMENDED:

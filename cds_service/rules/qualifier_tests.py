@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cds_service.record.facts import Finding
+from cds_service.record.facts import Finding, Interval
 from cds_service.record.patient_record import FindingState
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth
 
@@ -50,8 +50,7 @@ def number_test(name: str, bound: Bound) -> Test:
             derived = state.course.events
             if state.unknown:  # what may be there, or cannot be dated, may be events of their own
                 derived = derived._replace(hi=derived.hi + len(state.unknown))
-            if number is None or derived.lo > number.lo:
-                number = derived
+            number = derived if number is None else Interval(max(number.lo, derived.lo), max(number.hi, derived.hi))
         if number is None:
             return UNKNOWN if name in said.unreadable or "*" in said.unreadable else FALSE
         match bound.comparison:

@@ -50,10 +50,21 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
             asked_by = known.asked_by if evaluation in known.asked_by else (*known.asked_by, evaluation)
             missing = tuple(dict.fromkeys(known.not_known + item.taken_care_of.missing))
             merged[item.workup.id] = Recommendation(item.workup, max(known.urgency, item.urgency), asked_by, missing)
+    _yield(merged)
     others = [item for item in merged.values() if item.workup.family != REASSURANCE]
     if others or held_back:
         return others
     return [item._replace(not_known=tuple(dict.fromkeys((*item.not_known, *waited_for)))) for item in merged.values()]
+
+
+def _yield(merged: dict[str, Recommendation]) -> None:
+    """Let each workup that yields to one which is suggested too give it its place, its urgency and its reasons."""
+    for item in list(merged.values()):
+        other = merged.get(item.workup.yields_to)
+        if other is not None:
+            del merged[item.workup.id]
+            asked_by = tuple(dict.fromkeys((*other.asked_by, *item.asked_by)))
+            merged[other.workup.id] = other._replace(urgency=max(other.urgency, item.urgency), asked_by=asked_by)
 
 
 def _holds_back(evaluation: Evaluation, silent: bool) -> bool:

@@ -51,13 +51,18 @@ class Assertion(NamedTuple):
 
 
 class DoneOrOrdered(NamedTuple):
-    """One way in which a workup is already taken care of. ``within`` in microseconds before as-of."""
+    """One way in which a workup is already taken care of. ``within`` in microseconds before as-of.
+
+    ``not_before``: the newest event, or the onset of every finding that asks; ``onset_of``: the onset of these
+    findings where it is known.
+    """
 
     concepts: tuple[str, ...]
     all_of_them: bool
     ordered: bool
     within: int | None
     not_before: str | None
+    onset_of: tuple[str, ...]
 
 
 class Order(NamedTuple):
@@ -69,13 +74,14 @@ class Order(NamedTuple):
 
 
 class Workup(Struct, frozen=True, kw_only=True):
-    """Something that can be suggested."""
+    """Something that can be suggested. ``yields_to``: the workup that takes its place where both are suggested."""
 
     id: str
     family: str
     label: str
     order: Order | None
     suggest: Mapping[Urgency, str]
+    yields_to: str
     done_or_ordered: tuple[DoneOrOrdered, ...]
 
 

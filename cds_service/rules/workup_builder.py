@@ -40,6 +40,8 @@ def build_workups(
     workups = {}
     for source in pack.workups.values():
         data = source.data
+        if data.get("yields_to", data["id"]) not in pack.workups:
+            mistakes.append(source.mistake(("yields_to",), f"no workup is called {data['yields_to']!r}"))
         if data["family"] not in known:
             mistakes.append(source.mistake(("family",), f"families.yaml has no family {data['family']!r}"))
         workups[data["id"]] = Workup(
@@ -48,6 +50,7 @@ def build_workups(
             label=data["label"],
             order=_order(pack, source, mistakes),
             suggest={Urgency[urgency.upper()]: text for urgency, text in data["suggest"].items()},
+            yields_to=data.get("yields_to", ""),
             done_or_ordered=_done_or_ordered(source, reading, mistakes),
         )
     return workups
@@ -71,15 +74,17 @@ def _done_or_ordered(source: Source, reading: Reading, mistakes: list[Mistake]) 
     for place, item in enumerate(source.data.get("done_or_ordered", [])):
         key = next(key for key in ("done", "done_all", "ordered") if key in item)
         concepts = [item[key]] if isinstance(item[key], str) else item[key]
-        for spot, name in enumerate(concepts):
-            if name not in reading.vocabulary.concepts:
-                mistakes.append(
-                    source.mistake(("done_or_ordered", place, key, spot), f"no value set is called {name!r}")
-                )
+        for part, names in ((key, concepts), ("onset_of", item.get("onset_of", []))):
+            for spot, name in enumerate(names):
+                if name not in reading.vocabulary.concepts:
+                    mistakes.append(
+                        source.mistake(("done_or_ordered", place, part, spot), f"no value set is called {name!r}")
+                    )
         ways.append(
             DoneOrOrdered(
                 tuple(concepts), key == "done_all", key == "ordered",
                 duration(item["within"]) if "within" in item else None, item.get("not_before"),
+                tuple(item.get("onset_of", ())),
             )
         )  # fmt: skip
     return tuple(ways)
