@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from cds_service.rules.library import RuleLibrary
@@ -13,12 +13,13 @@ from cds_service.rules.probes import NO_PROBE, probes_of, run_probes
 from cds_service.rules.rule import Outcome
 from cds_service.settings import Settings
 from cds_service.store.condition import StoreCondition, condition_of
-from cds_service.store.database import Database
+from cds_service.store.database import Database, kind_of
 from cds_service.web.health import Health
 from cds_service.web.logs import logger
 from cds_service.web.recording import written
 
 STORE_SECONDS = 15.0
+STALE_SECONDS = 4 * STORE_SECONDS  # without a round that ended well: what was found before says nothing of now
 PROBE_SECONDS = 3600.0
 SPEAKS = Outcome.RECOMMENDED.value
 
@@ -36,6 +37,9 @@ class Watch:
         self._now = now
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._rounded_at: float | None = None
+        self._probe_due = 0.0
         self._probed_at = ""
         self._outcomes: dict[str, str] = {}
         self._store_at = ""
@@ -46,14 +50,29 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
+    def stop(self) -> None:
+        """Check no more after the round under way."""
+        self._stopped.set()
+
     def _watch(self) -> None:
-        probe_at = 0.0
-        while True:
-            self.try_store()
-            if time.monotonic() >= probe_at:
-                self.probe()
-                probe_at = time.monotonic() + PROBE_SECONDS
-            time.sleep(STORE_SECONDS)
+        while not self._stopped.is_set():
+            if all([self._went_well(self.try_store), self._went_well(self._probe_when_due)]):
+                self._rounded_at = monotonic()
+            self._stopped.wait(STORE_SECONDS)
+
+    def _went_well(self, check: Callable[[], None]) -> bool:
+        """Make the check. Whatever it raises, the next ones are made all the same."""
+        try:
+            check()
+        except Exception as problem:
+            logger.error("check-failed", kind=kind_of(problem))
+            return False
+        return True
+
+    def _probe_when_due(self) -> None:
+        if monotonic() >= self._probe_due:
+            self.probe()
+            self._probe_due = monotonic() + PROBE_SECONDS
 
     def try_store(self) -> None:
         """Ask the database whether it can be written."""
@@ -97,6 +116,8 @@ class Watch:
             problems.append(f"store: {self._store.problem}")
         if not self._probed_at:
             problems.append("probes: not tried yet")
+        if self._rounded_at is not None and (ago := monotonic() - self._rounded_at) > STALE_SECONDS:
+            problems.append(f"checks: the last round ended {ago:.0f} seconds ago")
         return problems + [_silent(rule, outcome) for rule, outcome in self._outcomes.items() if outcome != SPEAKS]
 
 
