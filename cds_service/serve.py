@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
     for name, value in settings.model_dump(mode="json").items():
         if value is not None:
             os.environ[f"CDS_{name.upper()}"] = str(value)
+    os.environ.setdefault("CDS_SESSION_KEY", secrets.token_urlsafe(32))  # a form of one worker is sent to another
     with ExitStack() as stack:
         if settings.workers > 1 and not os.environ.get(SHARED_COUNTS):
             # Read when prometheus_client is first imported, which nothing has done in this process.

@@ -18,6 +18,7 @@ from cds_service.errors import SettingsError
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?", re.ASCII)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+SHORTEST_SESSION_KEY = 32
 ADDRESS_CALLS, CLIENT_CALLS = 200, 100  # a second, for each worker, in production
 
 
@@ -54,6 +55,13 @@ class Settings(BaseSettings):
     calls_per_address: int | None = Field(default=None, ge=0)
     calls_per_client: int | None = Field(default=None, ge=0)
     proxies: str = ""
+    oidc_issuer: str | None = None
+    oidc_client_id: str | None = None
+    oidc_client_secret: str | None = Field(default=None, repr=False)
+    oidc_roles_claim: str = "roles"
+    oidc_networks: str = ""
+    oidc_ca_file: Path | None = None
+    session_key: str | None = Field(default=None, repr=False)
 
     @property
     def base_url(self) -> str:
@@ -64,6 +72,17 @@ class Settings(BaseSettings):
     def unsigned_callers(self) -> bool:
         """Whether a caller of this machine may come without a token."""
         return self.profile is Profile.SANDBOX
+
+    @property
+    def has_login(self) -> bool:
+        """Whether people log in at an identity provider; in the sandbox without, whoever comes may do everything."""
+        return bool(self.oidc_issuer)
+
+    @property
+    def networks_of_provider(self) -> tuple[str, ...]:
+        """Where else than in public the identity provider may be. Raises ValueError."""
+        near = ("127.0.0.0/8", "::1/128") if self.profile is Profile.SANDBOX else ()
+        return tuple(str(ip_network(network)) for network in _listed(self.oidc_networks)) + near
 
     @property
     def only_signed_rules(self) -> bool:
@@ -133,11 +152,40 @@ def load_settings(**overrides: object) -> Settings:
             raise SettingsError(
                 f"CDS_CORS_ORIGINS: {origin} is no origin; give scheme and host, as https://ehr.example."
             )
+    refuse_half_a_login(settings)
     if settings.profile is Profile.PRODUCTION:
         refuse_unsafe(settings)
     elif settings.host not in LOOPBACK:
         raise SettingsError(f"CDS_HOST: the sandbox profile is for this machine only. Use one of {LOOPBACK}.")
     return settings
+
+
+def refuse_half_a_login(settings: Settings) -> None:
+    """Raises SettingsError for a login that lacks a part, or that somebody on the way could read or forge."""
+    parts = {
+        "CDS_OIDC_ISSUER": settings.oidc_issuer,
+        "CDS_OIDC_CLIENT_ID": settings.oidc_client_id,
+        "CDS_OIDC_CLIENT_SECRET": settings.oidc_client_secret,
+    }
+    lacking = [name for name, value in parts.items() if not value]
+    if len(lacking) == len(parts):
+        return
+    if lacking:
+        raise SettingsError(f"{', '.join(lacking)}: a login needs issuer, client id and secret; give all or none.")
+    issuer = urlsplit(settings.oidc_issuer or "")
+    near = settings.profile is Profile.SANDBOX and issuer.scheme == "http" and issuer.hostname in LOOPBACK
+    if (issuer.scheme != "https" and not near) or not issuer.hostname or issuer.query or issuer.fragment:
+        raise SettingsError("CDS_OIDC_ISSUER: give the provider's https URL, as its configuration document names it.")
+    try:
+        _ = settings.networks_of_provider
+    except ValueError:
+        raise SettingsError("CDS_OIDC_NETWORKS: give networks, as 10.0.0.0/8, separated by commas.") from None
+    key = settings.session_key or ""
+    if len(key) < SHORTEST_SESSION_KEY and (key or settings.profile is Profile.PRODUCTION):
+        raise SettingsError(
+            "CDS_SESSION_KEY: a login needs a key of 32 characters or more, the same for all workers and machines; "
+            "make one with: openssl rand -base64 32"
+        )
 
 
 def refuse_unsafe(settings: Settings) -> None:
