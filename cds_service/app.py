@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from cds_service.errors import (
     MethodNotAllowed,
+    Overloaded,
     RequestError,
     StoreUnavailable,
     TooLarge,
@@ -27,8 +28,9 @@ from cds_service.store.feedback import FeedbackStore
 from cds_service.store.schema_version import require_schema
 from cds_service.store.sealed_inputs import InputKeys
 from cds_service.web.answers import internal_error, outcome, request_id, unauthenticated
-from cds_service.web.audit_pages import pages_blueprint
 from cds_service.web.callers import Callers
+from cds_service.web.desk.desk import Desk
+from cds_service.web.desk.register import register_desk
 from cds_service.web.feedback_api import feedback_blueprint
 from cds_service.web.framing import frame_answers
 from cds_service.web.front import Front
@@ -67,8 +69,8 @@ def create_app(
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
     watch = Watch(library, settings, database, health, clock)
     app.extensions["watch"] = watch
-    app.register_blueprint(operations_blueprint(watch, health))
-    app.register_blueprint(pages_blueprint(library, settings))
+    app.register_blueprint(operations_blueprint(watch, health, callers))
+    register_desk(app, Desk(library, settings, database, watch, clock))
     app.register_blueprint(openapi_blueprint(library, settings, clock))
     _answer_errors(app)
     frame_answers(app, settings, health)
@@ -100,7 +102,7 @@ def _answer_errors(app: Flask) -> None:
         if isinstance(error, Unauthenticated):
             return unauthenticated(error)
         answer = outcome(error)
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, StoreUnavailable | Overloaded):
             answer.headers["Retry-After"] = "5"
         if isinstance(error, TooManyCalls):
             answer.headers["Retry-After"] = str(error.wait)

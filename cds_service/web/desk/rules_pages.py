@@ -1,4 +1,4 @@
-"""Pages for people: what this service is, and what each rule says, generated from the file that is executed."""
+"""What each rule says, generated from the file that is executed."""
 
 from __future__ import annotations
 
@@ -6,36 +6,30 @@ from collections.abc import Mapping
 
 from flask import Blueprint, Response, abort, render_template
 
-from cds_service.hooks.discovery import SERVICE_ID
-from cds_service.rules.library import RuleLibrary
 from cds_service.rules.sentences import to_text
-from cds_service.settings import Settings
+from cds_service.web.desk.desk import Desk
+from cds_service.web.desk.roles import Role, requires
 
 
-def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
-    """The home page, the list of rules and a page per rule: where a card's links lead."""
-    pages = Blueprint("pages", __name__)
-
-    @pages.app_context_processor
-    def footer() -> dict[str, str]:
-        return {"rule_set": library.reading.pack_version, "rule_set_hash": library.hash}
-
-    @pages.get("/")
-    def home() -> str:
-        return render_template("home.html", base=settings.base_url, service=SERVICE_ID, rules=library.rules)
+def rules_blueprint(desk: Desk) -> Blueprint:
+    """The list of rules and a page per rule: where a card's links lead."""
+    pages = Blueprint("rules", __name__)
+    library = desk.library
 
     @pages.get("/rules")
+    @requires(Role.PUBLIC)
     def rules() -> str:
-        return render_template("rules.html", rules=library.rules)
+        return render_template("rules/rules.html", rules=library.rules)
 
     @pages.get("/rules/<rule_id>")
+    @requires(Role.PUBLIC)
     def rule(rule_id: str) -> str | Response:
         found = library.rule(rule_id)
         if found is None:
             abort(404)
         criteria = {name: definition_words(criterion.definition) for name, criterion in found.criteria.items()}
         return render_template(
-            "rule.html",
+            "rules/rule.html",
             rule=found,
             when=to_text(found.recommend_when),
             unless=to_text(found.unless) if found.unless else "",
@@ -48,14 +42,6 @@ def pages_blueprint(library: RuleLibrary, settings: Settings) -> Blueprint:
             conflicts=[(name, library.conflicts[name]) for name in found.conflicts],
             signatures=library.signatures.get(rule_id, ()),
         )
-
-    @pages.get("/guidance/<slug>")
-    def guidance(slug: str) -> str | Response:
-        found = library.guidance.get(slug)
-        if found is None:
-            abort(404)
-        title = next(a.document_title for a in library.assertions.values() if a.document == slug)
-        return render_template("guidance.html", guidance=found, document_title=title)
 
     return pages
 
