@@ -4,6 +4,7 @@ CdsError
 ├── ContentError           something under cards/ is wrong; carries file and line, all of them at once
 ├── SettingsError          the environment asks for something unsafe or impossible
 ├── InputError             a file given on the command line cannot be used
+├── ClientsUnavailable     a place where clients are registered cannot be read now
 ├── SignOffRefused         this person may not sign this rule, or not again
 └── RequestError           a caller's request is refused; becomes an OperationOutcome
     ├── MalformedJson          400 json.*            the bytes are not acceptable JSON
@@ -16,7 +17,8 @@ CdsError
     ├── TooLarge               413 size
     ├── UnsupportedMedia       415 media-type
     ├── TooManyCalls           429 rate.*            more calls than one address or one client may make
-    └── StoreUnavailable       503 store.unavailable what has to be on the disk first cannot be written now
+    ├── StoreUnavailable       503 store.unavailable what has to be on the disk first cannot be written now
+    └── Overloaded             503 overloaded        no thread is to be had in which the call could wait
 """
 
 from __future__ import annotations
@@ -53,6 +55,10 @@ class SettingsError(CdsError):
 
 class InputError(CdsError):
     """A file given to a command cannot be used; the message names the file and the cure."""
+
+
+class ClientsUnavailable(CdsError):
+    """A place where clients are registered cannot be read now; the message names neither server nor user."""
 
 
 class SignOffRefused(CdsError):
@@ -153,3 +159,13 @@ class StoreUnavailable(RequestError):
 
     status = 503
     issue_type = "transient"
+
+
+class Overloaded(RequestError):
+    """The machine gives no thread in which the call could wait; nothing of it was looked at."""
+
+    status = 503
+    issue_type = "throttled"
+
+    def __init__(self) -> None:
+        super().__init__("overloaded", "The service cannot take this call now. Try again.")

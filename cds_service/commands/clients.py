@@ -21,7 +21,7 @@ from cds_service.store.database import Database
 from cds_service.store.schema_version import require_schema
 from cds_service.trust.clients import DEFAULT_ALGORITHMS, Client, ClientRegistry, client_of
 from cds_service.trust.fhir_server import load_keys
-from cds_service.trust.keys import KeySet, read_key_set
+from cds_service.trust.key_sets import KeySet, read_key_set
 from cds_service.trust.tokens import LEEWAY, LONGEST_LIFE
 
 out = Console(highlight=False)
@@ -59,6 +59,8 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
     client = client_of(record, "this client")
     settings = load_settings()
     registry = registry_of(settings, _database(settings))
+    if registry.problems:
+        raise InputError(f"{client.id}: not registered. {not_whole(registry)}")
     known = registry.get(client.id)
     if known is not None and not replace:
         raise InputError(f"{client.id}: registered already; --replace to change it")
@@ -88,7 +90,8 @@ def _refuse_unusable(read: KeySet) -> None:
 def list_clients() -> None:
     """All clients of CDS_CLIENTS_FILE and of the database."""
     settings = load_settings()
-    clients = registry_of(settings, Database(settings.database_url)).clients()
+    registry = registry_of(settings, Database(settings.database_url))
+    clients = registry.clients()
     table = Table(title=f"{len(clients)} clients", title_justify="left")
     for title in ("Id", "Name", "Issuer", "Tenant", "Keys", "FHIR servers"):
         table.add_column(title, overflow="fold")
@@ -97,6 +100,13 @@ def list_clients() -> None:
         keys = client.jku if client.jwks is None else "given"
         table.add_row(client.id, name, client.issuer, client.tenant or "", keys, "\n".join(client.fhir_bases) or "none")
     out.print(table, markup=False)
+    if registry.problems:
+        click.echo(not_whole(registry))
+
+
+def not_whole(registry: ClientRegistry) -> str:
+    """That the list of clients is not whole, and why. The registry has problems."""
+    return f"The list is not whole: {'; '.join(registry.problems)}"
 
 
 def registered(client_id: str, registry: ClientRegistry) -> Client:
@@ -104,7 +114,8 @@ def registered(client_id: str, registry: ClientRegistry) -> Client:
     client = registry.get(client_id)
     if client is None:
         known = ", ".join(client.id for client in registry.clients()) or "none"
-        raise InputError(f"{client_id}: no such client. Registered: {known}")
+        told = f"{client_id}: no such client. Registered: {known}"
+        raise InputError(f"{told}. {not_whole(registry)}" if registry.problems else told)
     return client
 
 

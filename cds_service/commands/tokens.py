@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from cds_service.commands.clients import registered
+from cds_service.commands.clients import not_whole, registered
 from cds_service.errors import InputError, StoreUnavailable
 from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.registry import registry_of
@@ -135,7 +135,10 @@ def check(written: str, url: str | None) -> None:
             client = tokens.look(authorization, endpoint, now)
     except Refused as refused:
         whose = f" (client {refused.client.id})" if refused.client is not None else ""
-        raise click.ClickException(f"401, {refused.cause.value}{whose}: {EXPLAINED[refused.cause]}") from None
+        told = f"401, {refused.cause.value}{whose}: {EXPLAINED[refused.cause]}"
+        if refused.client is None and registry.problems:
+            told += f". {not_whole(registry)}"
+        raise click.ClickException(told) from None
     except StoreUnavailable:
         raise click.ClickException("the token is good, but the database does not say whether it was used") from None
     click.echo(f"good: client {client.id}")

@@ -20,7 +20,7 @@ import orjson
 import yaml
 from jsonschema import Draft202012Validator
 
-from cds_service.errors import SettingsError
+from cds_service.errors import ClientsUnavailable, SettingsError
 from cds_service.trust.addresses import Base, parse_base
 
 LARGEST_FILE = 1024 * 1024
@@ -64,7 +64,7 @@ class ClientSource(Protocol):
     """Where clients are registered."""
 
     def clients(self) -> Sequence[Client]:
-        """All of them. Raises SettingsError when they cannot be read."""
+        """All of them. Raises SettingsError when one is wrong, ClientsUnavailable when they cannot be read now."""
 
 
 @cache
@@ -163,27 +163,48 @@ def _refuse_duplicates(node: yaml.Node | None, name: str) -> None:
 
 
 class ClientRegistry:
-    """All registered clients, found by issuer and tenant. Reading again replaces them at one stroke."""
+    """All registered clients, found by issuer and tenant. Reading again replaces them at one stroke.
+
+    Each source is followed by itself: of one that cannot be read the clients it named last stay, and what another
+    says, a revocation above all, holds at once. ``problems`` says what was wrong when they were last read.
+    """
 
     def __init__(self, sources: Sequence[ClientSource] = ()) -> None:
-        """Raises SettingsError when a source cannot be read or two clients cannot be told apart."""
+        """Raises SettingsError when a source is wrong or two clients cannot be told apart."""
         self._sources = tuple(sources)
+        self._named: dict[ClientSource, Sequence[Client]] = {}
         self._by_issuer: Mapping[tuple[str, str | None], Client] = {}
-        self.reload()
+        self.problems: tuple[str, ...] = ()
+        wrong = self._read()
+        if wrong:
+            raise SettingsError(wrong[0])
 
     def reload(self) -> None:
-        """Read all sources again. Raises SettingsError and keeps what it had."""
-        found: dict[tuple[str, str | None], Client] = {}
-        ids: set[str] = set()
+        """Read all sources again. Two clients that cannot be told apart leave all as it was."""
+        self._read()
+
+    def _read(self) -> list[str]:
+        """What is wrong, beside what cannot be read now; both are in ``problems``."""
+        unread: list[str] = []
+        wrong: list[str] = []
         for source in self._sources:
-            for client in source.clients():
-                if client.id in ids:
-                    raise SettingsError(f"client {client.id}: registered twice")
-                if (client.issuer, client.tenant) in found:
-                    raise SettingsError(f"client {client.id}: another client has the same issuer and tenant")
-                ids.add(client.id)
-                found[client.issuer, client.tenant] = client
-        self._by_issuer = found
+            try:
+                self._named[source] = source.clients()
+            except ClientsUnavailable as problem:
+                unread.append(str(problem))
+            except SettingsError as problem:
+                wrong.append(str(problem))
+        try:
+            self._by_issuer = _told_apart([client for named in self._named.values() for client in named])
+        except SettingsError as problem:
+            wrong.append(str(problem))
+        self.problems = (*unread, *wrong)
+        return wrong
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every source has been read, now or before."""
+        return len(self._named) == len(self._sources)
 
     def __len__(self) -> int:
         return len(self._by_issuer)
@@ -203,3 +224,16 @@ class ClientRegistry:
     def knows(self, issuer: str) -> bool:
         """Whether any client has this issuer, whatever the tenant."""
         return any(known == issuer for known, _ in self._by_issuer)
+
+
+def _told_apart(clients: Sequence[Client]) -> dict[tuple[str, str | None], Client]:
+    found: dict[tuple[str, str | None], Client] = {}
+    ids: set[str] = set()
+    for client in clients:
+        if client.id in ids:
+            raise SettingsError(f"client {client.id}: registered twice")
+        if (client.issuer, client.tenant) in found:
+            raise SettingsError(f"client {client.id}: another client has the same issuer and tenant")
+        ids.add(client.id)
+        found[client.issuer, client.tenant] = client
+    return found

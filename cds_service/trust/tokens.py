@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeGuard
 from jwt.algorithms import get_default_algorithms
 
 from cds_service.trust.clients import Client, ClientRegistry
-from cds_service.trust.keys import Key, KeyRing
+from cds_service.trust.key_sets import Key
+from cds_service.trust.keys import KeyRing
 from cds_service.trust.seen_tokens import SeenTokens
 
 LARGEST_TOKEN = 8 * 1024

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from flask import g, request
 from prometheus_client import Counter
 
-from cds_service.errors import SettingsError, Unauthenticated
+from cds_service.errors import Overloaded, SettingsError, Unauthenticated
 from cds_service.registry import registry_of
 from cds_service.settings import Profile, Settings
 from cds_service.store.database import Database
@@ -32,6 +32,8 @@ ROOT = "/cds-services"
 API = ("hooks", "feedback")  # the blueprints that are reached below it, however the path is written
 FORGET_EVERY = 1000  # accepted tokens of this worker
 MAY_WAIT = "cds.may_wait"  # in the WSGI environment; False where waiting would hold other callers
+NO_THREAD = "cds.no_thread"  # likewise; True for a call that has to wait and got no thread for it
+UNREAD = "clients: those of the database have not been read since the start"
 
 
 class Callers:
@@ -43,10 +45,12 @@ class Callers:
         self._now = now
         registry = registry_of(settings, database)
         if settings.profile is Profile.PRODUCTION and not len(registry):
+            told = "".join(f" Now {problem}." for problem in registry.problems)
             raise SettingsError(
                 "CDS_CLIENTS_FILE: production needs at least one registered client, in this file or by "
-                "cds-service client add. See docs/trust.md."
+                f"cds-service client add. See docs/trust.md.{told}"
             )
+        self._registry = registry
         self.keys = KeyRing(registry, load_keys)
         self._stored = StoredTokens(database)
         self.seen: SeenTokens = self._stored
@@ -64,7 +68,9 @@ class Callers:
         self.keys.preload(KEYS_SECONDS)
 
     def know(self) -> None:
-        """Before a request: find out who calls. Raises Unauthenticated."""
+        """Before a request: find out who calls. Raises Unauthenticated, and Overloaded before anything is done."""
+        if request.environ.get(NO_THREAD, False):
+            raise Overloaded
         path = request.path
         if request.blueprint not in API and path != ROOT and not path.startswith(ROOT + "/"):
             return
@@ -87,12 +93,18 @@ class Callers:
             raise Unauthenticated from None
         self._accepted += 1
         if self._accepted % FORGET_EVERY == 0:
-            threading.Thread(target=self._forget, args=(moment,), name="forget-tokens", daemon=True).start()
+            with suppress(RuntimeError):  # no thread to be had: the next time removes more
+                threading.Thread(target=self._forget, args=(moment,), name="forget-tokens", daemon=True).start()
 
     def _forget(self, moment: int) -> None:
         """Remove expired tokens; should it fail, the next time removes more."""
         with suppress(Exception):
             self._stored.forget_expired(moment)
+
+    def hindrances(self) -> list[str]:
+        """Why this worker is not ready: in production, clients whom it would refuse though they are registered."""
+        needed = self._settings.profile is Profile.PRODUCTION
+        return [UNREAD] if needed and not self._registry.is_whole else []
 
     def problems(self) -> list[str]:
         """What an operator may want to know of callers; none of it stops the service."""

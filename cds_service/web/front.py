@@ -13,17 +13,18 @@ import asyncio
 import io
 import sys
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from flask import Flask
 
-from cds_service.web.callers import MAY_WAIT
+from cds_service.web.callers import MAY_WAIT, NO_THREAD
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 BODY_SECONDS = 10.0
 WAITING_AT_ONCE = 128
@@ -60,11 +61,8 @@ class Front:
             return
         environ = environ_of(scope, body)
         environ[MAY_WAIT] = may_wait(environ, body)
-        if environ[MAY_WAIT]:
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, environ)
-        else:
-            answer = self._call(environ)
-        status, headers, content = answer
+        waiting = self._waiting(environ) if environ[MAY_WAIT] else None
+        status, headers, content = self._call(environ) if waiting is None else await asyncio.wrap_future(waiting)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
@@ -81,7 +79,30 @@ class Front:
             if size > self._largest_body or not message.get("more_body", False):
                 return b"".join(parts)
 
-    def _call(self, environ: dict[str, Any]) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    def _waiting(self, environ: dict[str, Any]) -> Future[Answer] | None:
+        """The answer to come, from a thread; None where the machine gives none, and then the call is only refused.
+
+        The pool keeps in its queue what it had no thread for, and makes the call later: unless it is cancelled, or
+        runs already.
+        """
+        answer: Future[Answer] = Future()
+
+        def call() -> None:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(self._call(environ))
+                except BaseException as problem:
+                    answer.set_exception(problem)
+
+        try:
+            self._threads.submit(call)
+        except RuntimeError:
+            if answer.cancel():
+                environ[NO_THREAD] = True
+                return None
+        return answer
+
+    def _call(self, environ: dict[str, Any]) -> Answer:
         started: list[Any] = []
 
         def start_response(
