@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from tempfile import mkdtemp
 
-from cds_service.serve import CONNECTIONS, SHARED_COUNTS, STOP_SECONDS
-from cds_service.settings import load_settings
+from cds_service.serve import CONNECTIONS, STOP_SECONDS
+from cds_service.settings import SHARED_COUNTS, load_settings
 from cds_service.web.logs import LIBRARIES
 
 _settings = load_settings()
@@ -20,7 +20,7 @@ wsgi_app = "cds_service.app:worker_app()"
 worker_class = "asgi"
 asgi_lifespan = "off"
 workers = _settings.workers
-bind = f"[{_settings.host}]:{_settings.port}" if ":" in _settings.host else f"{_settings.host}:{_settings.port}"
+bind = _settings.local_url.removeprefix("http://")
 backlog = CONNECTIONS
 worker_connections = CONNECTIONS
 graceful_timeout = STOP_SECONDS

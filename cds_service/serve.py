@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-import time
 from contextlib import ExitStack
 from importlib.resources import files
 from tempfile import TemporaryDirectory
+from time import monotonic, sleep
 
 import orjson
 from granian import Granian
@@ -19,13 +19,13 @@ from rich.markdown import Markdown
 
 from cds_service.errors import InputError
 from cds_service.hooks.discovery import SERVICE_ID
-from cds_service.settings import Settings
+from cds_service.settings import SHARED_COUNTS, Settings
 from cds_service.trust.outbound import call_loopback
 from cds_service.web.logs import LIBRARIES
 
 SAMPLE = "clustered-awake-jerks.json"
-PATIENCE = 20.0
-SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+PATIENCE = 20.0  # seconds for the service to come up before nothing is shown
+PAUSE = 0.1
 CONNECTIONS = 4096  # that a worker holds at once; half-open ones are among them
 HEADER_MILLISECONDS = 10_000
 STOP_SECONDS = 30  # for calls under way when a worker is told to stop
@@ -64,16 +64,12 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
 
 
 def _show_first_answer(settings: Settings, out: Console) -> None:
-    base = f"http://{settings.host}:{settings.port}"
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            if call_loopback("GET", f"{base}/healthz").status == 200:
-                break
-        except InputError:
-            if time.monotonic() > deadline:
-                return
-        time.sleep(0.1)
+    base = settings.local_url
+    deadline = monotonic() + PATIENCE
+    while not _is_there(base):
+        if monotonic() > deadline:
+            return
+        sleep(PAUSE)
     url = f"{base}/cds-services/{SERVICE_ID}"
     body = files("fixtures").joinpath(SAMPLE).read_bytes()
     answer = call_loopback("POST", url, body, {"Content-Type": "application/json"})
@@ -89,3 +85,10 @@ def _show_first_answer(settings: Settings, out: Console) -> None:
     else:
         out.print(f"The sample was answered with {answer.status}; see /readyz.", style="bold red")
     out.print("\nStop with Ctrl-C.")
+
+
+def _is_there(base: str) -> bool:
+    try:
+        return call_loopback("GET", f"{base}/healthz").status == 200
+    except InputError:
+        return False

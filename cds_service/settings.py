@@ -9,16 +9,19 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from cds_service.errors import SettingsError
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?", re.ASCII)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SHORTEST_SESSION_KEY = 32
+SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own variable; it reads it when first imported
 ADDRESS_CALLS, CLIENT_CALLS = 200, 100  # a second, for each worker, in production
 
 
@@ -39,7 +42,7 @@ class Settings(BaseSettings):
     port: int = 8080
     workers: int = 1
     public_url: str | None = None
-    database_url: str = "sqlite:///cds-service.sqlite3"
+    database_url: str = Field(default="sqlite:///cds-service.sqlite3", repr=False)  # it may hold a password
     decision_queue: int = Field(default=10_000, ge=1)
     clients_file: Path | None = None
     discovery_needs_token: bool = False
@@ -66,7 +69,12 @@ class Settings(BaseSettings):
     @property
     def base_url(self) -> str:
         """The URL under which people and EHRs reach us."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+        return (self.public_url or self.local_url).rstrip("/")
+
+    @property
+    def local_url(self) -> str:
+        """The URL of the address on which we listen."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
     @property
     def unsigned_callers(self) -> bool:
@@ -202,14 +210,25 @@ def refuse_unsafe(settings: Settings) -> None:
     insecure = [origin for origin in sorted(settings.origins) if not origin.startswith("https://")]
     if insecure:
         raise SettingsError(f"CDS_CORS_ORIGINS: {insecure[0]} is not https.")
-    scheme, _, database = settings.database_url.partition(":///")
-    if scheme.split("+")[0] == "sqlite":
-        for name in (database, f"{database}-wal", f"{database}-shm"):
-            if _others_may(Path(name), stat.S_IRWXO):
-                raise SettingsError(f"CDS_DATABASE_URL: {name} can be read by any user of this machine; chmod o-rwx.")
+    for file in _database_files(settings.database_url):
+        if _others_may(file, stat.S_IRWXO):
+            raise SettingsError(f"CDS_DATABASE_URL: {file} can be read by any user of this machine; chmod o-rwx.")
     signed = settings.signoff_file
     if signed is not None and _others_may(signed, stat.S_IWOTH):
         raise SettingsError(f"CDS_SIGNOFF_FILE: {signed} can be written by any user of this machine; chmod o-w.")
+
+
+def _database_files(url: str) -> tuple[Path, ...]:
+    """Where a SQLite database keeps what it knows; its path may be a file: URI. Raises SettingsError."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a port that is no number
+        raise SettingsError("CDS_DATABASE_URL: it is no URL of a database. See docs/store.md.") from None
+    name = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not name:
+        return ()
+    path = unquote(urlsplit(name).path) if name.startswith("file:") else name
+    return tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """How this worker is doing: counted for /metrics, said in words by /readyz. No label comes from a patient.
 
-Where PROMETHEUS_MULTIPROC_DIR is set, as ``serve`` does for several workers, each worker writes its counts into files
-there and /metrics adds them up, whichever worker answers.
+Where SHARED_COUNTS is set, as ``serve`` does for several workers, each worker writes its counts into files there and
+/metrics adds them up, whichever worker answers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from cds_service.settings import SHARED_COUNTS
 from cds_service.store.decisions import DecisionLog
 from cds_service.web.logs import Dropped, logger
 
-SHARED = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -52,7 +52,7 @@ class Health:
 
     def exposition(self) -> bytes:
         """What /metrics answers: of this worker, or of all where they share a folder."""
-        shared = os.environ.get(SHARED)
+        shared = os.environ.get(SHARED_COUNTS)
         if not shared:
             return generate_latest(self.registry)
         forget_dead_workers(Path(shared))
