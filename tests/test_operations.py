@@ -32,7 +32,7 @@ from cds_service.rules.pack import packaged_cards, read_pack
 from cds_service.rules.probes import probes_of, run_probes
 from cds_service.settings import Profile, Settings, load_settings
 from cds_service.store.database import Database
-from cds_service.store.schema import decisions
+from cds_service.store.schema import REVISIONS, decisions
 from cds_service.store.schema_version import upgrade
 from cds_service.web import framing, logs
 from cds_service.web.front import Front
@@ -88,7 +88,7 @@ def test_ready_says_what_is_loaded_and_tried(start: Start) -> None:
     assert (status, said["status"], said["problems"]) == (200, "ready", [])
     assert said["rules"] == said["speaking"] == len(load_library().rules)
     assert said["signed"] == 0
-    assert (said["store"]["writable"], said["store"]["schema"]) == (True, "0001")
+    assert (said["store"]["writable"], said["store"]["schema"]) == (True, REVISIONS[-1])
     assert said["probes"]["outcomes"] == dict.fromkeys((rule.id for rule in load_library().rules), "recommended")
     assert said["probes"]["at"] and said["store"]["at"]
 

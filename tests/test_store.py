@@ -96,8 +96,8 @@ def test_an_empty_database_is_refused_with_the_cure_and_left_empty(url: str) -> 
 
 
 @pytest.mark.parametrize(("revision", "said"), [
-    ("0000", r"the schema is 0000, this release needs 0001. Run: cds-service db upgrade"),
-    ("9999", r"the schema \(9999\) is of a newer release; this one knows 0001"),
+    ("0000", r"the schema is 0000, this release needs 0002. Run: cds-service db upgrade"),
+    ("9999", r"the schema \(9999\) is of a newer release; this one knows 0002"),
 ])  # fmt: skip
 def test_an_older_and_a_newer_schema_are_refused_with_the_cure(
     database: Database, revision: str, said: str, monkeypatch: pytest.MonkeyPatch
@@ -331,14 +331,14 @@ def test_prune_removes_what_is_old_and_the_rest_can_be_verified(database: Databa
     batch = write(database, *(on(day) for day in (1, 2, 3, 4)), keys=keys)
     other = write(database, on(1), on(2), keys=keys)
     gone = prune(database, "2026-11-03", "2026-11-04")
-    assert gone == (4, 5, 0)
+    assert gone == (4, 5, 0, 0)
     assert [count(database, table) for table in (decisions, cards, kept_inputs)] == [2, 2, 1]
     assert verify(database).breaks == ()
     append(database, batch_of([on(5)], batch.end, keys))
     append(database, batch_of([on(5)], other.end, keys))
     verdict = verify(database)
     assert (verdict.decisions, verdict.breaks) == (4, ())
-    assert prune(database, "2026-11-03", "2026-11-04") == (0, 0, 0)
+    assert prune(database, "2026-11-03", "2026-11-04") == (0, 0, 0, 0)
     assert tampered(database, *(
         delete(table).where(table.c.writer == batch.end.writer, table.c.seq == 3)
         for table in (kept_inputs, cards, decisions)

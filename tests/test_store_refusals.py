@@ -19,7 +19,18 @@ from cds_service.settings import Settings
 from cds_service.store.condition import condition_of
 from cds_service.store.database import Database
 from cds_service.store.decisions import DecisionLog
-from cds_service.store.schema import cards, chains, decisions, feedback, kept_inputs, metadata, seen_tokens
+from cds_service.store.schema import (
+    REVISIONS,
+    cards,
+    chains,
+    daily_counts,
+    decisions,
+    feedback,
+    kept_inputs,
+    metadata,
+    rule_outcomes,
+    seen_tokens,
+)
 from cds_service.store.schema_version import upgrade
 from cds_service.store.verify import verify
 from cds_service.web import health, logs
@@ -58,7 +69,7 @@ class Limited:
         upgrade(self.owner)
         self.tell(f"CREATE ROLE {self.role} LOGIN")
         self.tell(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {self.role}")
-        self.tell(f"GRANT UPDATE ON chains TO {self.role}")
+        self.tell(f"GRANT UPDATE ON chains, daily_counts TO {self.role}")
         self.tell(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {self.role}")
         self.url = self.owner_url.replace("cds@", f"{self.role}@")
         self.database = Database(self.url)
@@ -153,16 +164,19 @@ def test_decisions_wait_for_a_schema_that_is_not_there_yet(limited: Limited) -> 
     log = DecisionLog(limited.database, 100, may_upgrade=False)
     log.record(on(1))
     until(lambda: log.failing or log.dropped > 0)
-    limited.tell("UPDATE alembic_version SET version_num = '0001'")
+    limited.tell("UPDATE alembic_version SET version_num = '0002'")
     log.close()
     assert (log.dropped, numbers(limited.owner)) == (0, ["q1-0"])
 
 
-@pytest.mark.parametrize("table", [decisions, cards, kept_inputs, chains, feedback, seen_tokens], ids=str)
+WRITTEN = [decisions, cards, kept_inputs, rule_outcomes, daily_counts, chains, feedback, seen_tokens]
+
+
+@pytest.mark.parametrize("table", WRITTEN, ids=str)
 def test_a_table_into_which_nothing_can_be_put_is_a_store_that_cannot_be_written(
     limited: Limited, table: object
 ) -> None:
-    assert condition_of(limited.database) == ("0001", "")
+    assert condition_of(limited.database) == (REVISIONS[-1], "")
     limited.tell(f"REVOKE INSERT ON {table} FROM {limited.role}")
     assert {condition_of(limited.database).problem} == SAID
     code, output = run("db", "check", url=limited.url)
@@ -171,8 +185,11 @@ def test_a_table_into_which_nothing_can_be_put_is_a_store_that_cannot_be_written
     assert condition_of(limited.database).writable
 
 
-def test_a_chain_whose_end_cannot_be_moved_is_a_store_that_cannot_be_written(limited: Limited) -> None:
-    limited.tell(f"REVOKE UPDATE ON chains FROM {limited.role}")
+@pytest.mark.parametrize("table", [chains, daily_counts], ids=str)
+def test_what_is_added_to_and_cannot_be_changed_is_a_store_that_cannot_be_written(
+    limited: Limited, table: object
+) -> None:
+    limited.tell(f"REVOKE UPDATE ON {table} FROM {limited.role}")
     assert {condition_of(limited.database).problem} == SAID
 
 
@@ -181,14 +198,15 @@ def test_asking_for_the_condition_leaves_nothing_behind(database: Database) -> N
     log = DecisionLog(database, 10)
     log.record(before)
     log.close()
+    counted = {"views", "rule", "card", "workup", "shown", "state"}
     for _ in range(2):
-        assert condition_of(database) == ("0001", "")
+        assert condition_of(database) == (REVISIONS[-1], "")
     with database.reading() as connection:
         counts = {
             name: connection.execute(select(func.count()).select_from(table)).scalar_one()
             for name, table in metadata.tables.items()
         }
-    assert counts == {"decisions": 1, "cards": 1, "chains": 1} | dict.fromkeys(
-        ("kept_inputs", "feedback", "clients", "seen_tokens"), 0
-    )
+    assert counts == dict.fromkeys(metadata.tables, 0) | {
+        "decisions": 1, "cards": 1, "chains": 1, "rule_outcomes": 1, "daily_counts": len(counted),
+    }  # fmt: skip
     assert verify(database).breaks == ()

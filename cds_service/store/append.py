@@ -9,9 +9,10 @@ from uuid import uuid4
 from sqlalchemy import Connection, insert, select, update
 
 from cds_service.store.chain import START, cards_digest, digest, hash_of
+from cds_service.store.counts import add_counts, counts_of, spoken
 from cds_service.store.database import Database
 from cds_service.store.decision import Decision
-from cds_service.store.schema import cards, chains, decisions, kept_inputs
+from cds_service.store.schema import cards, chains, decisions, kept_inputs, rule_outcomes
 from cds_service.store.sealed_inputs import InputKeys
 
 
@@ -35,6 +36,8 @@ class Batch(NamedTuple):
     cards: Sequence[dict[str, Any]]
     kept: Sequence[dict[str, Any]]
     end: Chain
+    outcomes: Sequence[dict[str, Any]]
+    counts: Sequence[dict[str, Any]]
 
 
 def new_chain() -> Chain:
@@ -49,7 +52,7 @@ def place_of(writer: str, seq: int) -> str:
 
 def batch_of(taken: Sequence[Decision], start: Chain, keys: InputKeys | None) -> Batch:
     """The rows of these decisions. Inputs are kept only where there are keys."""
-    rows, card_rows, kept = [], [], []
+    rows, card_rows, kept, outcomes = [], [], [], []
     writer, seq, last = start
     for decision in taken:
         seq += 1
@@ -68,7 +71,8 @@ def batch_of(taken: Sequence[Decision], start: Chain, keys: InputKeys | None) ->
         row["hash"] = last = hash_of(row)
         rows.append(row)
         card_rows += own
-    return Batch(start, rows, card_rows, kept, Chain(writer, seq, last))
+        outcomes += [common | {"rule": rule, "outcome": outcome} for rule, outcome in spoken(decision.outcomes)]
+    return Batch(start, rows, card_rows, kept, Chain(writer, seq, last), outcomes, counts_of(taken))
 
 
 def append(database: Database, batch: Batch) -> None:
@@ -97,7 +101,10 @@ def append_in(connection: Connection, batch: Batch) -> None:
         connection.execute(insert(cards), batch.cards)
     if batch.kept:
         connection.execute(insert(kept_inputs), batch.kept)
+    if batch.outcomes:
+        connection.execute(insert(rule_outcomes), batch.outcomes)
     connection.execute(update(chains).where(chains.c.writer == end.writer).values(last_seq=end.seq, last_hash=end.hash))
+    add_counts(connection, batch.counts)  # last: other writers wait for these rows until the commit
 
 
 def _register(connection: Connection, writer: str, started_at: str) -> None:

@@ -28,8 +28,11 @@ def digest(content: bytes) -> str:
 
 
 def hash_of(decision: Mapping[str, Any]) -> str:
-    """The hash of a row of ``decisions``."""
-    return digest(orjson.dumps([decision[name] for name in COVERED]))
+    """The hash of a row of ``decisions``; a pseudonym is covered where there is one, which rows of 0001 have not."""
+    covered = [decision[name] for name in COVERED]
+    if decision["pseudonym"]:
+        covered.append(decision["pseudonym"])
+    return digest(orjson.dumps(covered))
 
 
 def cards_digest(cards: Iterable[Mapping[str, Any]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, insert
 
 from cds_service.store.append import append_in, batch_of, new_chain
@@ -16,7 +17,7 @@ from cds_service.store.schema_version import SchemaState, state_of
 CARD = CardShown(uuid="", family="", indicator="", rules=(), workups=(), suggestions=(), digest="")
 DECISION = Decision(
     decided_at="", request_id="", client_id="", service="", hook_instance="", as_of="", rule_set_version="",
-    rule_set_hash="", outcomes={}, inputs={}, cards=(CARD,),
+    rule_set_hash="", outcomes={"": ""}, inputs={}, cards=(CARD,),
 )  # fmt: skip
 STATEMENT = {
     "received_at": "", "client_id": "", "service": "", "card_uuid": "", "outcome": "", "outcome_at": "",
@@ -52,8 +53,9 @@ def condition_of(database: Database) -> StoreCondition:
 
 def _put_one_of_each(connection: Connection) -> None:
     """One row into each table that the service writes: a right may be missing on any of them."""
-    batch = batch_of([DECISION], new_chain(), None)
-    name = batch.start.writer  # nobody else's, so that workers that try at once do not wait for one another
+    chain = new_chain()
+    name = chain.writer  # nobody else's, so that workers that try at once do not wait for one another
+    batch = batch_of([replace(DECISION, client_id=name)], chain, None)
     kept = {"writer": name, "seq": batch.end.seq, "decided_at": "", "key_id": "", "sealed": b""}
     append_in(connection, batch._replace(kept=[kept]))
     insert_once(connection, [STATEMENT | {"identity": name}])

@@ -34,7 +34,11 @@ class CardShown(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One decision. ``outcomes``: rule id → outcome (marked if silent); ``inputs``: key → state; ``kept``: to seal."""
+    """One decision. ``outcomes``: rule id → outcome (marked if silent); ``inputs``: key → state; ``kept``: to seal.
+
+    Only counted: ``missing``, what each rule waited for; ``unread``, pairs of what was not understood (uncoded,
+    unknown-code, unknown-unit, unreadable) and our word, system|code, unit or reason.
+    """
 
     decided_at: str
     request_id: str
@@ -48,6 +52,9 @@ class Decision(Struct, frozen=True, kw_only=True):
     inputs: Mapping[str, str]
     cards: Sequence[CardShown]
     kept: bytes | None = None
+    pseudonym: str = ""
+    missing: Mapping[str, Sequence[str]] = {}
+    unread: Sequence[tuple[str, str]] = ()
 
     def row(self) -> dict[str, Any]:
         """The decision as a row of ``decisions``, without its place in the chain."""
@@ -63,6 +70,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "outcomes": _text(self.outcomes),
             "inputs": _text(self.inputs),
             "card_uuids": _text([card.uuid for card in self.cards]),
+            "pseudonym": self.pseudonym,
         }
 
 

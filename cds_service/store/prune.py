@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Table, delete, func, select, update
 
 from cds_service.store.database import Database
-from cds_service.store.schema import cards, chains, decisions, feedback, kept_inputs
+from cds_service.store.schema import cards, chains, decisions, desk_log, feedback, kept_inputs, rule_outcomes
 
 
 class Pruned(NamedTuple):
@@ -16,12 +16,14 @@ class Pruned(NamedTuple):
     decisions: int
     kept_inputs: int
     feedback: int
+    desk_log: int = 0
 
 
-def prune(database: Database, before: str, inputs_before: str) -> Pruned:
-    """Remove decisions with their cards, and feedback, of before ``before``; kept inputs of before ``inputs_before``.
+def prune(database: Database, before: str, inputs_before: str, desk_log_before: str = "") -> Pruned:
+    """Remove decisions with their cards and outcomes, and feedback, of before ``before``; kept inputs of before
+    ``inputs_before``; of who looked at the desk, what was before ``desk_log_before``. The counts by day stay.
 
-    Both are times in the form of the tables. A chain loses its oldest decisions up to the first that is young
+    All are times in the form of the tables. A chain loses its oldest decisions up to the first that is young
     enough; the last one removed leaves its place and hash as the chain's anchor.
     """
     removed = inputs = 0
@@ -38,7 +40,7 @@ def prune(database: Database, before: str, inputs_before: str) -> Pruned:
             anchor = connection.execute(query).one_or_none()
             if anchor is None:
                 continue
-            for table in (kept_inputs, cards, decisions):
+            for table in (kept_inputs, cards, rule_outcomes, decisions):
                 count = connection.execute(delete(table).where(*_up_to(table, writer, anchor.seq))).rowcount
                 inputs += count if table is kept_inputs else 0
                 removed += count if table is decisions else 0
@@ -48,7 +50,8 @@ def prune(database: Database, before: str, inputs_before: str) -> Pruned:
     with database.writing() as connection:
         inputs += connection.execute(delete(kept_inputs).where(kept_inputs.c.decided_at < inputs_before)).rowcount
         said = connection.execute(delete(feedback).where(feedback.c.received_at < before)).rowcount
-    return Pruned(removed, inputs, said)
+        looks = connection.execute(delete(desk_log).where(desk_log.c.at < desk_log_before)).rowcount
+    return Pruned(removed, inputs, said, looks)
 
 
 def _up_to(table: Table, writer: str, seq: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001",)  # oldest first; the last is the schema that this software reads and writes
+REVISIONS = ("0001", "0002")  # oldest first; the last is the schema that this software reads and writes
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 metadata = MetaData()
 
@@ -57,8 +57,12 @@ decisions = Table(
     Column("card_uuids", Text, nullable=False),
     Column("cards_digest", String(64), nullable=False),
     Column("kept_digest", String(64), nullable=False),
+    Column("pseudonym", String(32), nullable=False, server_default=""),
     UniqueConstraint("writer", "seq", name="decisions_place"),
     Index("decisions_time", "decided_at"),
+    Index("decisions_pseudonym", "pseudonym", "decided_at"),
+    Index("decisions_client", "client_id", "decided_at"),
+    Index("decisions_request", "request_id"),
 )
 cards = Table(
     "cards",
@@ -79,6 +83,31 @@ cards = Table(
     ForeignKeyConstraint(["writer", "seq"], ["decisions.writer", "decisions.seq"], name="cards_decision"),
     UniqueConstraint("writer", "seq", "place", name="cards_place"),
     Index("cards_uuid", "card_uuid", "client_id"),
+    Index("cards_time", "decided_at"),
+)
+# Derived from the decisions so that they are found and counted fast; no hash covers these two.
+rule_outcomes = Table(
+    "rule_outcomes",
+    metadata,
+    Column("rule", String(200), primary_key=True),
+    Column("outcome", String(40), primary_key=True),
+    Column("decided_at", String(32), primary_key=True),
+    Column("writer", String(36), primary_key=True),
+    Column("seq", NUMBER, primary_key=True),
+    Index("rule_outcomes_place", "writer", "seq"),
+    sqlite_with_rowid=False,
+)
+daily_counts = Table(
+    "daily_counts",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("client_id", String(200), primary_key=True),
+    Column("rule_set", String(40), primary_key=True),
+    Column("kind", String(16), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("detail", String(200), primary_key=True),
+    Column("count", NUMBER, nullable=False),
+    sqlite_with_rowid=False,
 )
 kept_inputs = Table(
     "kept_inputs",
@@ -127,4 +156,31 @@ seen_tokens = Table(
     Column("jti", String(256), primary_key=True),
     Column("expires", NUMBER, nullable=False),
     Index("seen_tokens_expiry", "expires"),
+)
+# ``lifted_at`` is empty while the rule is stopped: of several who stop it at once, one does.
+rule_stops = Table(
+    "rule_stops",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("rule", String(200), nullable=False),
+    Column("stopped_at", String(32), nullable=False),
+    Column("stopped_by", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("lifted_at", String(32), nullable=False),
+    Column("lifted_by", String(200), nullable=False),
+    Column("lift_reason", Text, nullable=False),
+    UniqueConstraint("rule", "lifted_at", name="rule_stops_open"),
+)
+desk_log = Table(
+    "desk_log",
+    metadata,
+    Column("id", NUMBER, primary_key=True),
+    Column("at", String(32), nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("route", String(200), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("status", Integer, nullable=False),
+    Index("desk_log_time", "at"),
 )

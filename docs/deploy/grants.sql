@@ -9,7 +9,8 @@ REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO cds_service;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO cds_service;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO cds_service;
-GRANT UPDATE ON chains TO cds_service;
+GRANT UPDATE ON chains, daily_counts TO cds_service;
+GRANT UPDATE (lifted_at, lifted_by, lift_reason) ON rule_stops TO cds_service;
 GRANT DELETE ON seen_tokens TO cds_service;
 -- It reads who may call; it does not decide who may.
 REVOKE INSERT ON clients, alembic_version FROM cds_service;
