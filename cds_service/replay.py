@@ -39,7 +39,7 @@ def replay(
 ) -> Replayed:
     """Decide each again from its kept input, for the moment at which it was decided."""
     count = other = 0
-    differences, unreadable = [], []
+    differing, unreadable = [], []
     for decision in logged:
         count += 1
         other += decision.rule_set_hash != library.hash
@@ -48,25 +48,36 @@ def replay(
         else:
             what = _differences(decision, decision.kept, library)
             if what:
-                differences.append(Difference(decision.request_id, decision.decided_at, what))
+                differing.append(Difference(decision.request_id, decision.decided_at, what))
         progress(count)
-    return Replayed(count, other, differences, unreadable)
+    return Replayed(count, other, differing, unreadable)
 
 
 def _differences(logged: Logged, kept: bytes, library: RuleLibrary) -> Sequence[str]:
-    request, as_of, public_url = read_kept(kept)
     try:
-        response = respond(request, library, as_of, public_url)
+        response = decide_again(kept, library)
     except RequestError as refusal:
         return (f"it is refused now: {refusal.code}",)
+    return differences(logged.outcomes, logged.cards, response, library)
+
+
+def decide_again(kept: bytes, library: RuleLibrary) -> HookResponse:
+    """What is answered now to a kept input, for the moment at which it was decided. Raises RequestError."""
+    request, as_of, public_url = read_kept(kept)
+    return respond(request, library, as_of, public_url)
+
+
+def differences(
+    then: Mapping[str, str], cards: Sequence[Mapping[str, Any]], response: HookResponse, library: RuleLibrary
+) -> list[str]:
+    """In what the answer now differs from the outcomes and cards that were logged; no value of the patient."""
     now = library.outcomes(response.evaluations)
-    then = logged.outcomes
     changed = [
         f"rule {rule}: {then.get(rule, ABSENT)} → {now.get(rule, ABSENT)}"
         for rule in sorted(now.keys() | then.keys())
         if now.get(rule) != then.get(rule)
     ]
-    return changed + _card_differences(logged.cards, response)
+    return changed + _card_differences(cards, response)
 
 
 def _card_differences(logged: Sequence[Mapping[str, Any]], response: HookResponse) -> list[str]:

@@ -79,6 +79,15 @@ class Evaluation:
         self.missing = tuple(missing)
         self._asked = asked
 
+    @property
+    def record(self) -> PatientRecord:
+        """The record on which it was evaluated."""
+        return self._asked.record
+
+    def answer(self, criterion: Criterion) -> Answer:
+        """The answer of a criterion of the rule, or of a part of one."""
+        return self._asked.answer(criterion)
+
     @cached_property
     def reasons(self) -> tuple[Reason, ...]:
         """Every criterion of the rule, in the order of its sentences."""

@@ -57,6 +57,15 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
     return [item._replace(not_known=tuple(dict.fromkeys((*item.not_known, *waited_for)))) for item in merged.values()]
 
 
+def withheld_by(evaluations: Iterable[Evaluation], silent: Container[str] = ()) -> list[Evaluation]:
+    """The evaluations that leave no room for reassurance: each suggests something else, or holds it back."""
+    return [
+        e for e in evaluations
+        if _holds_back(e, e.rule.id in silent)
+        or any(item.workup.family != REASSURANCE and item.taken_care_of.truth is not TRUE for item in e.suggested)
+    ]  # fmt: skip
+
+
 def _yield(merged: dict[str, Recommendation]) -> None:
     """Let each workup that yields to one which is suggested too give it its place, its urgency and its reasons."""
     for item in list(merged.values()):
