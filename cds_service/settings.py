@@ -65,6 +65,7 @@ class Settings(BaseSettings):
     oidc_networks: str = ""
     oidc_ca_file: Path | None = None
     session_key: str | None = Field(default=None, repr=False)
+    sandbox_page: bool | None = None
 
     @property
     def base_url(self) -> str:
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
     def has_login(self) -> bool:
         """Whether people log in at an identity provider; in the sandbox without, whoever comes may do everything."""
         return bool(self.oidc_issuer)
+
+    @property
+    def has_sandbox_page(self) -> bool:
+        """Whether the desk has a page on which requests are made up and tried out."""
+        return self.profile is Profile.SANDBOX if self.sandbox_page is None else self.sandbox_page
 
     @property
     def networks_of_provider(self) -> tuple[str, ...]:
