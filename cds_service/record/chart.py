@@ -24,7 +24,7 @@ from cds_service.record.decode import (
     Undecodable,
     decode,
 )
-from cds_service.record.duplicates import each_once, reference_of
+from cds_service.record.duplicates import each_once, identity_of, reference_of
 from cds_service.record.facts import NO_QUALIFIERS, Evidence, Finding, LabResult, Presence, Unreadable, Work
 from cds_service.record.facts import Medication as MedicationFact
 from cds_service.record.gestation import choose, gestations_of
@@ -64,7 +64,6 @@ class _Chart:
     def read(self, bound: Bound) -> PatientRecord:
         decoded = self._decode_all(bound)
         birth, birth_evidence, deceased = self._patient(decoded)
-        self._remember_referred(bound, decoded)
         for origin, (reference, resource) in enumerate(decoded):
             self._take(reference, origin, resource, birth)
         facts = Facts(
@@ -81,20 +80,14 @@ class _Chart:
         )
         return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
 
-    def _remember_referred(self, bound: Bound, decoded: Iterable[tuple[str, Readable]]) -> None:
-        """What others refer to, by ``Type/id`` and by the fullUrl under which it was sent."""
-        urls = {
-            reference_of(resource): url
-            for batch in bound.own
-            for resource, url in zip(batch.resources, batch.urls, strict=False)
-            if url
-        }
-        for reference, resource in decoded:
-            for name in (reference, urls.get(reference)):
-                if name and isinstance(resource, Medication):
-                    self._sent_medicines[name] = resource.code
-                elif name and isinstance(resource, Specimen):
-                    self._specimens[name] = resource
+    def _remember(self, resource: Medication | Specimen, sent: Json, urls: Iterable[str]) -> None:
+        """What others refer to, by ``Type/id`` and by each fullUrl under which it was sent."""
+        names = [*urls, f"{sent['resourceType']}/{resource.id}"] if resource.id else urls
+        for name in names:
+            if isinstance(resource, Medication):
+                self._sent_medicines[name] = resource.code
+            else:
+                self._specimens[name] = resource
 
     def _decode_all(self, bound: Bound) -> list[tuple[str, Readable]]:
         """Every readable resource that can say something once, in one order whatever the order sent."""
@@ -109,15 +102,20 @@ class _Chart:
                 self._passed_over += sorted_out.others
             else:
                 telling += batch.resources
+        urls = _urls_of(bound)
         decoded: list[tuple[str, Readable]] = []
         for reference, resource in each_once(telling):
             if reference is None:
                 self._give_up(resource, "another resource of the same id says something else")
                 continue
             try:
-                decoded.append((reference, decode(resource)))
+                found = decode(resource)
             except Undecodable as problem:
                 self._give_up(resource, str(problem))
+                continue
+            decoded.append((reference, found))
+            if isinstance(found, Medication | Specimen):
+                self._remember(found, resource, urls.get(identity_of(resource), ()))
         return decoded
 
     def _give_up(self, resource: Json, reason: str) -> None:
@@ -266,6 +264,16 @@ class _Chart:
             if (word := next((word for word in words if word in text.casefold()), None))
         )
         return tuple(dict.fromkeys(found))
+
+
+def _urls_of(bound: Bound) -> dict[tuple[str, str], list[str]]:
+    """The fullUrls under which each resource that others may refer to was sent."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for batch in bound.own:
+        for resource, url in zip(batch.resources, batch.urls, strict=False):
+            if url:
+                found.setdefault(identity_of(resource), []).append(url)
+    return found
 
 
 def _texts_of(observations: Iterable[Json]) -> list[Any]:

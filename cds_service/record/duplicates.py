@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,13 +13,23 @@ from cds_service.record.decode import READABLE_TYPES
 from cds_service.record.times import Span, parse_span
 
 NO_ID = "~"
+# FHIR R4 §2.24.0.1: [A-Za-z0-9\-.]{1,64}; some servers give longer ones. Anything else may hold a name or a number of
+# a patient, and what is named goes into cards, reports and logs.
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,256}", re.ASCII)
 
 
 def reference_of(resource: Mapping[str, Any]) -> str:
-    """``Type/id``, or the bare type when the resource has no id by which to name it."""
+    """``Type/id``, or the bare type when the resource has no id, or one that FHIR does not allow."""
     identity = resource.get("id")
     kind = str(resource.get("resourceType"))
-    return f"{kind}/{identity}" if isinstance(identity, str) and identity else kind
+    return f"{kind}/{identity}" if isinstance(identity, str) and _ID.fullmatch(identity) else kind
+
+
+def identity_of(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """What makes a resource the same as another: type and id, whatever the id looks like; without one, its content."""
+    identity = resource.get("id")
+    kind = str(resource.get("resourceType"))
+    return kind, identity if isinstance(identity, str) and identity else NO_ID + _canonical(resource)
 
 
 def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
@@ -28,11 +39,8 @@ def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
     """
     chosen: dict[tuple[str, str], list[Json]] = {}
     for resource in resources:
-        kind = str(resource.get("resourceType"))
-        if kind in READABLE_TYPES:
-            identity = resource.get("id")
-            key = (kind, identity if isinstance(identity, str) and identity else NO_ID + _canonical(resource))
-            known = chosen.setdefault(key, [])
+        if resource.get("resourceType") in READABLE_TYPES:
+            known = chosen.setdefault(identity_of(resource), [])
             if resource not in known:
                 known.append(resource)
     found: list[tuple[str | None, Json]] = []
