@@ -115,16 +115,14 @@ def observe(
     elements: Json = {"status": chart.one_of(STATUSES)}
     elements |= FORMS[form](Say(code, True, answer(chart, True), chart.question()))
     elements |= TIMES[time](Time(day, clock or chart.clock(), seconds))
-    natively, written = [], dict(said)
+    natively: list[str] = []
+    written = dict(said)
     if time == "Period" and name in chart.reading.movement_findings:
         said = said | {"duration": seconds}
         written.pop("duration", None)
         natively.append("duration")
-    site = native(chart.reading.body_sites, said.get("laterality", ""))
-    if site is not None and chart.chance(0.5):
+    if (site := _natively(chart, chart.reading.body_sites, "laterality", written, natively)) is not None:
         elements["bodySite"] = site
-        del written["laterality"]
-        natively.append("laterality")
     if written:
         elements["component"] = [*elements.get("component", ()), *components(chart, written)]
     reference = chart.add("Observation", elements)
@@ -163,17 +161,12 @@ def diagnose(
         elements["verificationStatus"] = coded(VERIFICATION, verified)
     if chart.chance(0.7):
         elements["category"] = [coded(CATEGORY, "problem-list-item")]
-    natively, written = [], dict(said)
-    site = native(chart.reading.body_sites, said.get("laterality", ""))
-    if site is not None and chart.chance(0.5):
+    natively: list[str] = []
+    written = dict(said)
+    if (site := _natively(chart, chart.reading.body_sites, "laterality", written, natively)) is not None:
         elements["bodySite"] = [site]
-        del written["laterality"]
-        natively.append("laterality")
-    severity = native(chart.reading.severities, said.get("severity", ""))
-    if severity is not None and chart.chance(0.5):
+    if (severity := _natively(chart, chart.reading.severities, "severity", written, natively)) is not None:
         elements["severity"] = severity
-        del written["severity"]
-        natively.append("severity")
     if written:
         elements["extension"] = extensions(chart, written)
     reference = chart.add("Condition", elements)
@@ -183,6 +176,18 @@ def diagnose(
     chart.plant("present", reference, finding=name, qualifiers=said, encoding="condition", coding=coding.style,
                 time=onset, verification=verified or "none", clinical=clinical or "none", **more)  # fmt: skip
     return reference
+
+
+def _natively(
+    chart: InfantChart, table: Mapping[tuple[str, str], str], name: str, written: Said, natively: list[str]
+) -> Json | None:  # fmt: skip
+    """Half the time, where the standard has an element for it: its value, moved from ``written`` to ``natively``."""
+    concept = native(table, written.get(name, ""))
+    if concept is None or not chart.chance(0.5):
+        return None
+    del written[name]
+    natively.append(name)
+    return concept
 
 
 def _onset_for(chart: InfantChart, day: date) -> str:
