@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from cds_service.population.answers import answer_patient
-from cds_service.population.audit import Options, answer_all, close, run_of
+from cds_service.population.audit import Options, answer_all, publish, run_of
 from cds_service.population.outputs import write_audit
 from cds_service.population.synthetic.content import load_content
 from cds_service.population.synthetic.synthetic_infants import infants, write_population
@@ -59,8 +59,8 @@ def audited(folder: Path, out: Path, workers: int) -> float:
     started = time.perf_counter()
     done = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, Quiet())
     run = run_of(done, (library.hash,), library.reading.pack_version, options, {})
-    write_audit(out, done, run, library, as_of, exact=False, parquet=False)
-    close(out)
+    write_audit(done, run, library, as_of, exact=False, parquet=False)
+    publish(out)
     return time.perf_counter() - started
 
 

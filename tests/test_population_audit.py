@@ -224,26 +224,113 @@ def test_neither_names_nor_packing_nor_order_nor_mixed_types_change_an_answer(fe
     assert summary(tmp_path / "a")["attrition"] == summary(tmp_path / "b")["attrition"]
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
-    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    audit(few, tmp_path / "a", "--parts", "6")
+def stop_at_the_third(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Ctrl-C in the third part answered; the parts that are asked from here on."""
     from cds_service.population import pool
 
-    whole, asked = pool._answer, []
+    answer, asked = pool._answer, []
 
     def until_the_third(job: pool.Job, part: int) -> pool.Done:
         asked.append(part)
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return whole(job, part)
+        return answer(job, part)
 
     monkeypatch.setattr(pool, "_answer", until_the_third)
+    return asked
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit(few, tmp_path / "a", "--parts", "6")
+    asked = stop_at_the_third(monkeypatch)
     assert audit(few, tmp_path / "b", "--parts", "6").exit_code != 0
     assert not (tmp_path / "b" / "summary.json").exists()
     assert audit(few, tmp_path / "b", "--parts", "6").exit_code == 0
     assert asked[3:] == [2, 3, 4, 5]
     assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def whole(folder: Path) -> dict[str, bytes]:
+    """Every file in the folder and below it."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, few: Path, out: Path) -> dict[str, bytes]:
+    """A run that stops after the merge; all that it leaves."""
+    with monkeypatch.context() as stopping:
+        stopping.setattr("cds_service.population.outputs.write_parquet", stop)
+        assert audit(few, out).exit_code != 0
+    return whole(out)
+
+
+@pytest.mark.parametrize("other", ["another export", "another question", "another day"])
+def test_what_another_run_left_is_not_mixed_with(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    left = interrupted(monkeypatch, few, tmp_path / "out")
+    assert any(name.endswith("cards.ndjson") for name in left)
+    write_population(infants(CONTENT, 1, 4, DAY), tmp_path / "one")
+    folder = tmp_path / "one" if other == "another export" else few
+    more = {"another question": ["--at", "encounters"], "another day": ["--as-of", "2026-11-21"]}.get(other, [])
+    refused = audit(folder, tmp_path / "out", *more)
+    assert refused.exit_code == 1
+    assert "another run" in refused.output and "choose another folder" in refused.output
+    assert whole(tmp_path / "out") == left
+    assert audit(few, tmp_path / "out").exit_code == 0  # what was begun can still be finished
+    assert audit(few, tmp_path / "whole").exit_code == 0
+    assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_an_interrupted_merge_leaves_nothing_to_mistake_for_a_result(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(monkeypatch, few, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".work"]
+
+
+def test_what_an_interrupted_publication_had_moved_is_taken_back(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+    moved: list[Path] = []
+
+    def twice(path: Path, target: Path) -> Path:
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(target)
+        return rename(path, target)
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Path, "rename", twice)
+        assert audit(few, tmp_path / "out").exit_code != 0
+    assert [target.name for target in moved if target.exists()] == ["cards.ndjson", "cards.parquet"]
+    interrupted(monkeypatch, few, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [".work"]
+    assert audit(few, tmp_path / "out", "--no-parquet").exit_code == 0
+    assert not (tmp_path / "out" / "cards.parquet").exists() and (tmp_path / "out" / "cards.ndjson").exists()
+
+
+def test_another_version_of_the_software_begins_anew(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = stop_at_the_third(monkeypatch)
+    assert audit(few, tmp_path / "out", "--parts", "4").exit_code != 0
+    monkeypatch.setattr("cds_service.population.audit.version", lambda package: "0.0.other")
+    assert audit(few, tmp_path / "out", "--parts", "4").exit_code == 0
+    assert asked == [0, 1, 2, 0, 1, 2, 3]
+
+
+def test_the_output_is_its_owners_alone_in_a_folder_that_was_there(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o755)
+    assert audit(few, tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_patient_in_two_parts_is_noticed(tmp_path: Path) -> None:
@@ -359,6 +446,34 @@ def test_a_folder_that_holds_something_is_left_alone(few: Path, tmp_path: Path) 
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["note"]
 
 
+# What tells who it is
+
+
+def test_no_id_of_a_resource_reaches_the_numbers(tmp_path: Path) -> None:
+    def named(kind: str, place: int, **elements: Any) -> dict[str, Any]:
+        return {"resourceType": kind, "id": f"Anna Smith MRN 47{place}", "subject": {"reference": "Patient/p"},
+                **elements}  # fmt: skip
+
+    tremor = {"coding": [{"system": "http://snomed.info/sct", "code": "26079004"}]}
+    resources = [
+        {"resourceType": "Patient", "id": "p", "birthDate": "2026-07-10"},
+        named("Observation", 1, status="final", code=tremor, valueString="unclear", effectiveDateTime="2026-11-21"),
+        named("Observation", 2, status="final", code=tremor, effectiveDateTime=3),
+        named("Observation", 3, status="final", code={"text": "clonus"}, effectiveDateTime="2026-11-21"),
+        named("Condition", 4, code=tremor, modifierExtension=[{"url": "x"}]),
+        named("MedicationRequest", 5, status="active", intent="order"),
+        named("Procedure", 6, status="completed", code=tremor), named("Procedure", 6, status="not-done", code=tremor),
+    ]  # fmt: skip
+    (tmp_path / "in").mkdir()
+    add(tmp_path / "in", "all", *map(json.dumps, resources))
+    assert audit(tmp_path / "in", tmp_path / "out", "--exact", "--exported", "all").exit_code == 0
+    (row,) = read(tmp_path / "out", "evaluations.ndjson")
+    assert row["unreadable"] and row["uncoded"] and row["conflicting"] == ["Procedure"]
+    assert any(cause.startswith("Observation: ") for cause in summary(tmp_path / "out")["notEvaluableBy"])
+    for name, content in outputs(tmp_path / "out").items():
+        assert b"Smith" not in content and b"MRN" not in content, name
+
+
 # The page
 
 
@@ -399,3 +514,53 @@ def test_a_comparison_names_who_changes_and_why(few: Path, tmp_path: Path) -> No
     name, reasons = next((name, found["no longer"]) for name, found in told["byReason"].items() if "no longer" in found)
     assert next(iter(reasons)).startswith("recommended → other age; infant: true → false")
     assert told["examples"][name]["no longer"]
+
+
+# Moments
+
+
+def encounter(name: str, patient: str, day: str) -> str:
+    about = {"reference": f"Patient/{patient}"}
+    return json.dumps({"resourceType": "Encounter", "id": name, "status": "finished", "subject": about,
+                       "period": {"start": f"{day}T09:00:00Z", "end": f"{day}T09:30:00Z"}})  # fmt: skip
+
+
+@pytest.fixture
+def unasked(tmp_path: Path) -> Path:
+    """One infant who can be asked about at two encounters, one without a Patient resource, one deceased."""
+    (tmp_path / "in").mkdir()
+    born = {"resourceType": "Patient", "birthDate": "2026-07-10"}
+    patients = [born | {"id": "well"}, born | {"id": "died", "deceasedBoolean": True}]
+    names = ("well", "nobody", "died")
+    seen = [encounter(f"{name}-{day}", name, f"2026-11-0{day}") for name in names for day in (1, 2)]
+    add(tmp_path / "in", "all", *map(json.dumps, patients), *seen)
+    return tmp_path / "in"
+
+
+def test_a_replay_that_could_not_ask_does_not_say_that_nothing_came(unasked: Path, tmp_path: Path) -> None:
+    done = audit(unasked, tmp_path / "out", "--exact", "--exported", "all", "--at", "encounters")
+    assert done.exit_code == 0, done.output
+    told = json.loads((tmp_path / "out" / "replay.json").read_bytes())
+    assert told["firstCard"] == {"at no encounter": 1, "not evaluated": 2}
+    assert (told["encounters"], told["encountersNotEvaluated"]) == (6, 4)
+    assert sum(told["orderOrWorkFollowedAfter"].values()) == 0
+
+
+def test_an_infant_of_whom_no_encounter_is_known_is_not_evaluated(unasked: Path, tmp_path: Path) -> None:
+    add(unasked, "all", json.dumps({"resourceType": "Patient", "id": "well", "birthDate": "2026-07-10"}))
+    assert audit(unasked, tmp_path / "out", "--exact", "--at", "encounters").exit_code == 0
+    told = json.loads((tmp_path / "out" / "replay.json").read_bytes())
+    assert told["firstCard"] == {"not evaluated": 1}
+    assert told["encounters"] == told["encountersNotEvaluated"] == 0
+
+
+def test_a_comparison_that_could_not_ask_says_so(unasked: Path, tmp_path: Path) -> None:
+    cards = str(packaged_cards())
+    done = CliRunner().invoke(
+        main,
+        ["compare", cards, cards, str(unasked), "--out", str(tmp_path / "out"), "--exact", "--exported", "all",
+         "--as-of", DAY.isoformat(), "--workers", "1"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    infants_ = json.loads((tmp_path / "out" / "compare.json").read_bytes())["infants"]
+    assert (infants_["neither"], infants_["not evaluated"]) == (1, 2)

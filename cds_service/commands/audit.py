@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from cds_service.errors import InputError
 from cds_service.population.answers import answer_patient
-from cds_service.population.audit import Options, answer_all, close, run_of
+from cds_service.population.audit import Options, answer_all, publish, run_of
 from cds_service.population.compare import SAME, compare_patient, comparison
 from cds_service.population.encounters import replay_patient, replay_summary
 from cds_service.population.outputs import write_audit
@@ -121,10 +121,10 @@ def audit_command(
     try:
         audited = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, shown)
         run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"exact": exact})
-        summary = write_audit(out, audited, run, library, options.as_of, exact, parquet=not no_parquet)
+        summary = write_audit(audited, run, library, options.as_of, exact, parquet=not no_parquet)
     finally:
         shown.stop()
-    close(out)
+    publish(out)
     click.echo(f"{out}: run {run['id']}")
     for stage, number in summary["attrition"].items():
         click.echo(f"  {stage}: {number}")
@@ -145,8 +145,8 @@ def _replay(folder: Path, out: Path, options: Options, library: RuleLibrary, exa
         shown.stop()
     run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": "encounters", "exact": exact})
     summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact)
-    (out / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-    close(out)
+    (audited.results / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    publish(out)
     click.echo(f"{out}: run {run['id']}, {summary['encounters']} encounters of {summary['patients']} patients")
     for heading in ("firstCard", "orderOrWorkFollowedAfter"):
         click.echo(f"  {heading}: " + ", ".join(f"{name} {number}" for name, number in summary[heading].items()))
@@ -176,9 +176,9 @@ def compare_command(
     finally:
         shown.stop()
     run = run_of(audited, hashes, after.reading.pack_version, options, {"exact": exact}) | {"asOf": iso(options.as_of)}
-    compared = comparison(audited.counts, out, run, exact)
-    (out / "compare.json").write_bytes(orjson.dumps(compared, option=orjson.OPT_INDENT_2))
-    close(out)
+    compared = comparison(audited.counts, audited.results, run, exact)
+    (audited.results / "compare.json").write_bytes(orjson.dumps(compared, option=orjson.OPT_INDENT_2))
+    publish(out)
     click.echo("infants: " + ", ".join(f"{name} {number}" for name, number in compared["infants"].items()))
     for name, table in compared["byRule"].items():
         if any(number for kind, number in table.items() if kind != SAME):

@@ -11,6 +11,7 @@ import orjson
 
 from cds_service.errors import RequestError
 from cds_service.explain import rule_as_json
+from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import EVALUATION, HookResponse, respond
 from cds_service.population.attrition import NOT_EVALUATED, Counts, age_band, count_infant, stages_of
 from cds_service.population.infant_request import Chart, Exported, Json, request_of
@@ -119,7 +120,7 @@ def _findings(response: HookResponse) -> dict[str, dict[str, Any]]:
 def _worklist(patient: str, age: str, response: HookResponse) -> bytes:
     """One row for people: who, how soon, what is suggested, by which rules and on what evidence."""
     spoken = [e for e in response.evaluations if e.outcome is Outcome.RECOMMENDED]
-    basis = [card["extension"]["example.infant-motor-cds.basis"] for card in response.body["cards"]]
+    basis = [card["extension"][BASIS] for card in response.body["cards"]]
     workups = [item for part in basis for item in part["workups"]]
     shown = {item["id"] for part in basis for item in part["rules"]}
     asking = [e for e in spoken if e.rule.id in shown]

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,11 +26,11 @@ from cds_service.population.partition import (
     Partitioner,
     disk_refused,
 )
-from cds_service.population.pool import Done, Job, result_file, run_parts
+from cds_service.population.pool import Done, Job, replace_file, result_file, run_parts
 from cds_service.population.summary import add_found_later, require
 from cds_service.record.sources import SOURCES
 
-WORK = ".work"
+WORK, PLAN, RESULTS, PUBLISHED = ".work", "plan.json", "results", "published.json"
 FEWEST_PARTS, MOST_PARTS = 32, 4096  # so that every worker has something to do, and each file its name
 PART_WORTHWHILE = 1 << 20
 UNPACKED = 12  # a packed file is taken to hold so many times its size
@@ -59,8 +60,12 @@ class Progress(Protocol):
 
 
 class Audited(NamedTuple):
-    """All parts answered and merged: the counts, what went in, and which types count as exported."""
+    """All parts answered and merged: the counts, what went in, and which types count as exported.
 
+    ``results``: the folder within the unfinished work that holds the merged outputs, and takes the others.
+    """
+
+    results: Path
     input: Partitioned
     counts: Counts
     exported: Exported
@@ -72,10 +77,11 @@ def answer_all(
     folder: Path, out: Path, ask: Callable[..., Rows], cards: tuple[Path | None, ...], hashes: tuple[str, ...],
     options: Options, progress: Progress,
 ) -> Audited:  # fmt: skip
-    """Ask this of every patient in the folder and write the merged outputs to ``out``.
+    """Ask this of every patient in the folder and merge the answers within the unfinished work of ``out``.
 
     An unfinished run of the same files, rules and options in ``out`` is taken up where it stopped. Raises InputError
-    when a folder is unfit or the disk is full, AssertionError when what comes out is not what went in.
+    when a folder is unfit, holds another run's work or the disk is full, AssertionError when what comes out is not
+    what went in. ``publish`` ends the run.
     """
     files = source_files(folder, options.longest_line)
     work = _workplace(folder, out, files, hashes, options, ask.__name__)
@@ -90,32 +96,42 @@ def answer_all(
         progress.advance(1, f"{done.patients} patients")
 
     run_parts(job, left, min(options.workers, max(len(left), 1)), finished)
-    return _merged(work, out, input_, exported)
+    return _merged(work, input_, exported)
 
 
 def _workplace(
     folder: Path, out: Path, files: list[SourceFile], hashes: tuple[str, ...], options: Options, asked: str
 ) -> Path:
-    """The place for unfinished work, empty unless it belongs to the very same run."""
+    """The place for unfinished work: new, or what the very same run left. Nobody else's work is touched."""
     if out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: it lies in the folder to be audited; choose another")
     work = out / WORK
     stats = [(file.name, file.path.stat()) for file in files]
-    plan = {
+    who = {
+        "folder": str(folder.resolve()),
         "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
-        "rules": hashes, "asked": asked, "as_of": options.as_of, "public_url": options.public_url,
-        "exported": options.exported, "longest": options.longest_line, "parts": options.parts, "memory": options.memory,
+        "rules": list(hashes), "asked": asked, "as_of": options.as_of, "public_url": options.public_url,
+        "exported": list(options.exported), "longest": options.longest_line,
     }  # fmt: skip
-    text = orjson.dumps(plan)
-    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if taken and not (work / "plan.json").exists():
-        raise InputError(f"{out}: it is not an empty folder; choose another")
+    how = {"version": version("cds-service"), "parts": options.parts, "memory": options.memory}
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not (work / PLAN).exists():
+            raise InputError(f"{out}: it is not an empty folder; choose another")
+        plan = orjson.loads((work / PLAN).read_bytes())
+        if plan.get("who") != who:
+            raise InputError(
+                f"{out}: it holds the unfinished work of another run (other files, rules, day or options); give that "
+                "run's command again to finish it, or choose another folder"
+            )
+        _withdraw(out)
+        if plan.get("how") == how:
+            return work
+        shutil.rmtree(work)
     try:
-        if not (work / "plan.json").exists() or (work / "plan.json").read_bytes() != text:
-            shutil.rmtree(work, ignore_errors=True)
-            out.mkdir(mode=0o700, parents=True, exist_ok=True)
-            work.mkdir()
-            (work / "plan.json").write_bytes(text)
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out.chmod(0o700)
+        work.mkdir()
+        replace_file(work / PLAN, orjson.dumps({"who": who, "how": how}))
     except OSError as problem:
         raise disk_refused(out, problem) from None
     return work
@@ -126,7 +142,7 @@ def _partitioned(files: list[SourceFile], work: Path, options: Options, progress
     if ready.exists():
         return msgspec.json.decode(ready.read_bytes(), type=Partitioned)
     for left in work.iterdir():
-        if left.name != "plan.json":
+        if left.name != PLAN:
             left.unlink()
     sizes = {file.name: file.path.stat().st_size for file in files}
     progress.phase("partition", "bytes", sum(sizes.values()))
@@ -140,9 +156,7 @@ def _partitioned(files: list[SourceFile], work: Path, options: Options, progress
     parts = options.parts or _number_of_parts(files, options.memory)
     found = Partitioner(work, parts, tick).take_all(files)
     try:
-        waiting = work / "partitioned.json.new"
-        waiting.write_bytes(msgspec.json.encode(found))
-        waiting.replace(ready)
+        replace_file(ready, msgspec.json.encode(found))
     except OSError as problem:
         raise disk_refused(work, problem) from None
     return found
@@ -162,7 +176,10 @@ def _exported(input_: Partitioned, options: Options) -> frozenset[str]:
     return (input_.types | named) & frozenset(SOURCES)
 
 
-def _merged(work: Path, out: Path, input_: Partitioned, exported: Exported) -> Audited:
+def _merged(work: Path, input_: Partitioned, exported: Exported) -> Audited:
+    results = work / RESULTS
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
     counts: Counts = Counter()
     outputs: dict[str, list[Path]] = {}
     bad: list[tuple[str, str]] = []
@@ -176,17 +193,37 @@ def _merged(work: Path, out: Path, input_: Partitioned, exported: Exported) -> A
         for name in done["outputs"]:
             outputs.setdefault(name, []).append(work / f"{name}-{part:04}")
     require("lines of patients", lines, input_.kept)
-    patients = {name: merge(parts, out / f"{name}.ndjson") for name, parts in sorted(outputs.items())}
+    patients = {name: merge(parts, results / f"{name}.ndjson") for name, parts in sorted(outputs.items())}
     if "evaluations" in patients:
         require("groups, against distinct patients", patients["evaluations"], counts["patients",])
     add_found_later(input_.files, bad, SHOWN_PER_FILE)
     digest = hashlib.sha256("".join(sorted(file.sha256 for file in input_.files)).encode()).hexdigest()
-    return Audited(input_, counts, exported, digest, frozenset(outputs))
+    return Audited(results, input_, counts, exported, digest, frozenset(outputs))
 
 
-def close(out: Path) -> None:
-    """Remove the unfinished work: the run is finished."""
-    shutil.rmtree(out / WORK)
+def publish(out: Path) -> None:
+    """Move the whole results to where they are looked for, and remove the unfinished work: the run is finished.
+
+    Raises InputError when the disk refuses; what was moved is taken back when the run is taken up again.
+    """
+    work = out / WORK
+    try:
+        names = sorted(path.name for path in (work / RESULTS).iterdir())
+        replace_file(work / PUBLISHED, orjson.dumps(names))
+        for name in names:
+            (work / RESULTS / name).rename(out / name)
+        shutil.rmtree(work)
+    except OSError as problem:
+        raise disk_refused(out, problem) from None
+
+
+def _withdraw(out: Path) -> None:
+    """Remove what a publication that was interrupted had moved already: half a result is none."""
+    listed = out / WORK / PUBLISHED
+    if listed.exists():
+        for name in orjson.loads(listed.read_bytes()):
+            (out / name).unlink(missing_ok=True)
+        listed.unlink()
 
 
 def run_of(

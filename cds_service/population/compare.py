@@ -12,7 +12,7 @@ import orjson
 from cds_service.errors import RequestError
 from cds_service.hooks.respond import HookResponse, respond
 from cds_service.population.answers import Asking, Rows, count_faults
-from cds_service.population.attrition import Counts, age_band, cause, stages_of
+from cds_service.population.attrition import NOT_EVALUATED, Counts, age_band, cause, stages_of
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.infant_request import Chart, Json, request_of
 from cds_service.population.summary import require, table_of
@@ -34,8 +34,11 @@ def compare_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], ask
     try:
         then = respond(request, before, asking.as_of, asking.public_url)
         now = respond(request, after, asking.as_of, asking.public_url)
+        asked = not then.record.facts.deceased
     except RequestError:
-        counts["cards", "not evaluated"] += 1
+        asked = False
+    if not asked:
+        counts["cards", NOT_EVALUATED] += 1
         return Rows({})
     kind = _change(_highest(then), _highest(now))
     counts["cards", kind] += 1
@@ -105,7 +108,7 @@ def _why(old: Evaluation | None, new: Evaluation | None, then: str, now: str) ->
     return f"{then} → {now}" + (f"; {'; '.join(told)}" if told else "")
 
 
-def comparison(counts: Counts, out: Path, run: Mapping[str, Any], exact: bool) -> Json:
+def comparison(counts: Counts, results: Path, run: Mapping[str, Any], exact: bool) -> Json:
     """The comparison by infant, by rule and by reason, with a few infants to look at."""
     disclosure = Disclosure(exact)
     cards = table_of(counts, "cards")
@@ -117,7 +120,7 @@ def comparison(counts: Counts, out: Path, run: Mapping[str, Any], exact: bool) -
             reasons.setdefault(key[1], {}).setdefault(key[2], Counter())[key[3]] += number
     return {
         "run": dict(run), "numbers": disclosure.told,
-        "infants": disclosure.table({kind: cards[kind] for kind in (*CHANGES, NEITHER, "not evaluated")}),
+        "infants": disclosure.table({kind: cards[kind] for kind in (*CHANGES, NEITHER, NOT_EVALUATED)}),
         "byRule": {
             name: disclosure.table({kind: counts["rule", name, kind] for kind in CHANGES}) for name in names
         },
@@ -128,7 +131,7 @@ def comparison(counts: Counts, out: Path, run: Mapping[str, Any], exact: bool) -
             }
             for name, found in sorted(reasons.items())
         },
-        "examples": _examples(out / "changes.ndjson"),
+        "examples": _examples(results / "changes.ndjson"),
         "changed": any(number for key, number in counts.items()
                        if key[0] in ("cards", "rule") and key[-1] in (NEWLY, NO_LONGER, URGENCY)),
     }  # fmt: skip

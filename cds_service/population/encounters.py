@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from cds_service.errors import RequestError
+from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import HookResponse, respond
 from cds_service.population.answers import Asking, Rows, count_faults
-from cds_service.population.attrition import Counts
+from cds_service.population.attrition import NOT_EVALUATED, Counts
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.infant_request import Chart, Json, request_of
 from cds_service.population.summary import require, table_of
@@ -34,6 +35,7 @@ KNOWN_BY: Mapping[str, tuple[str, ...]] = {
 }
 LEADS = ((0, "same day"), (7, "1 to 7 days"), (30, "8 to 30 days"), (90, "31 to 90 days"))
 LATER, NOTHING = "over 90 days", "nothing followed"
+SILENT = "at no encounter"  # of the infants who could be asked about at one at least
 
 
 def known_at(resource: Json) -> Span | None:
@@ -78,19 +80,24 @@ def replay_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], aski
     counts["encounters",] += len(encounters)
     first: tuple[int, HookResponse] | None = None
     firsts: dict[str, str] = {}
-    said = 0
+    said = asked = 0
     for moment in encounters:
         response = _at(moment, chart, known, medications, asking)
-        if response is None or not response.body["cards"]:
+        if response is None:
+            continue
+        asked += 1
+        if not response.body["cards"]:
             continue
         said += 1
         first = first or (moment, response)
         for card in response.body["cards"]:
-            for rule in card["extension"]["example.infant-motor-cds.basis"]["rules"]:
+            for rule in card["extension"][BASIS]["rules"]:
                 firsts.setdefault(rule["id"], iso(moment))
-    counts["first card", "at no encounter" if first is None else first[1].body["cards"][0]["indicator"]] += 1
+    counts["encounters not evaluated",] += len(encounters) - asked
     if first is None:
+        counts["first card", SILENT if asked else NOT_EVALUATED] += 1
         return Rows({})
+    counts["first card", first[1].body["cards"][0]["indicator"]] += 1
     for name in firsts:
         counts["rule", name] += 1
     row: Json = {
@@ -114,7 +121,10 @@ def _at(
     moment: int, chart: Chart, known: Sequence[tuple[Span | None, Json]], medications: Mapping[str, Sequence[Json]],
     asking: Asking,
 ) -> HookResponse | None:  # fmt: skip
-    """The answer at the moment. A resource that does not say when it was known leaves its type in doubt."""
+    """The answer at the moment; None when it is refused, or the patient is recorded as deceased.
+
+    A resource that does not say when it was known leaves its type in doubt.
+    """
     here, undated = [], set()
     for span, resource in known:
         kind = resource["resourceType"]
@@ -124,9 +134,10 @@ def _at(
             undated.add(kind)
     request = request_of(chart, here, medications, asking.exported, undated)
     try:
-        return respond(request, asking.library, moment, asking.public_url)
+        response = respond(request, asking.library, moment, asking.public_url)
     except RequestError:
         return None
+    return None if response.record.facts.deceased else response
 
 
 def _followed(
@@ -142,7 +153,7 @@ def _followed(
         return []
     found = []
     for card in first[1].body["cards"]:
-        for workup in card["extension"]["example.infant-motor-cds.basis"]["workups"]:
+        for workup in card["extension"][BASIS]["workups"]:
             item = _first_work(workup["id"], first[0] // DAY, whole, asking.library)
             if item is not None:
                 found.append({"workup": workup["id"], **item})
@@ -167,10 +178,11 @@ def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool) -> Json:
     disclosure = Disclosure(exact)
     firsts, leads = table_of(counts, "first card"), table_of(counts, "lead")
     require("patients replayed", firsts.total(), counts["patients",])
-    require("first cards", leads.total(), counts["patients",] - firsts["at no encounter"])
+    require("first cards", leads.total(), counts["patients",] - firsts[SILENT] - firsts[NOT_EVALUATED])
     return {
         "run": dict(run), "numbers": disclosure.told, "patients": disclosure.shown(counts["patients",]),
-        "encounters": counts["encounters",], "firstCard": disclosure.table(firsts),
+        "encounters": counts["encounters",], "encountersNotEvaluated": counts["encounters not evaluated",],
+        "firstCard": disclosure.table(firsts),
         "byRule": disclosure.table(table_of(counts, "rule")),
         "orderOrWorkFollowedAfter": disclosure.table(
             {name: leads[name] for name in (*(name for _, name in LEADS), LATER, NOTHING)}

@@ -11,6 +11,7 @@ from cds_service.explain import INSTANCE
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.strict_json import load
 from cds_service.population.partition import ANY_TYPE
+from cds_service.record.duplicates import reference_of
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 
 Json = dict[str, Any]
@@ -94,7 +95,7 @@ def _conflicting(resources: Sequence[Json]) -> tuple[str, ...]:
         key = (resource["resourceType"], identity)
         known = names.setdefault(key, resource)
         if known is not resource and known != resource:
-            found.append(f"{key[0]}/{key[1]}")
+            found.append(reference_of(resource))
     return tuple(dict.fromkeys(found))
 
 

@@ -21,10 +21,10 @@ from cds_service.rules.library import RuleLibrary
 
 
 def write_audit(
-    out: Path, audited: Audited, run: Mapping[str, Any], library: RuleLibrary, as_of: int, exact: bool, parquet: bool
-) -> Json:  # fmt: skip
-    """summary.json, report.html, measure-reports.ndjson, worklist.csv and Parquet; the summary."""
-    disclosure = Disclosure(exact)
+    audited: Audited, run: Mapping[str, Any], library: RuleLibrary, as_of: int, exact: bool, parquet: bool
+) -> Json:
+    """The rest, beside the merged rows: summary, page, MeasureReports, worklist and Parquet; the summary."""
+    out, disclosure = audited.results, Disclosure(exact)
     shown = dict(run) | {"asOf": iso(as_of)}
     summary = summary_of(shown, audited.input, audited.counts, library, disclosure, audited.exported.types)
     reports = measure_reports(audited.counts, library, run["id"], as_of, disclosure)

@@ -114,13 +114,13 @@ def _answer(job: Job, part: int) -> Done:
             key = chart.patient.encode()
             rows.setdefault(name, []).extend(b"%b\t%b" % (key, line) for line in found)
     for name, found in rows.items():
-        _replace(job.folder / f"{name}-{part:04}", b"".join(found))
+        replace_file(job.folder / f"{name}-{part:04}", b"".join(found))
     state = {
         "patients": counts["patients",], "lines": lines, "outputs": sorted(rows),
         "counts": sorted([*key, number] for key, number in counts.items()),
         "bad": bad,
     }  # fmt: skip
-    _replace(result_file(job.folder, part), orjson.dumps(state))
+    replace_file(result_file(job.folder, part), orjson.dumps(state))
     return Done(part, counts["patients",], lines)
 
 
@@ -170,7 +170,7 @@ class _Medications:
         return places
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write the whole file or none of it."""
     waiting = path.with_name(path.name + ".new")
     waiting.write_bytes(content)
