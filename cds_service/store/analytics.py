@@ -1,0 +1,125 @@
+"""Numbers over time: sums of the daily counts, and what became of the cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, func, select
+
+from cds_service.store import available
+from cds_service.store.card_answers import Answers as Answers
+from cds_service.store.card_answers import CardAnswers as CardAnswers
+from cds_service.store.card_answers import answers as answers
+from cds_service.store.database import Database
+from cds_service.store.schema import daily_counts
+
+counts = daily_counts.c
+SUM = func.sum(daily_counts.c["count"])
+
+
+class Totals(NamedTuple):
+    """Sums by kind, name and detail (store.counts says what they are)."""
+
+    sums: Mapping[str, Mapping[tuple[str, str], int]]
+
+    def of(self, kind: str) -> Mapping[tuple[str, str], int]:
+        """The sums of a kind by (name, detail)."""
+        return self.sums.get(kind, {})
+
+    @property
+    def views(self) -> int:
+        """How many calls were answered."""
+        return sum(self.of("views").values())
+
+    @property
+    def views_with_card(self) -> int:
+        """How many of them got a card."""
+        return self.of("views").get(("", "with-card"), 0)
+
+
+class DayCount(NamedTuple):
+    """A count of one day."""
+
+    day: str
+    name: str
+    detail: str
+    number: int
+
+
+class ClientCount(NamedTuple):
+    """A sum of one client."""
+
+    client_id: str
+    kind: str
+    name: str
+    detail: str
+    number: int
+
+
+class Release(NamedTuple):
+    """A rule set as it was in use: its version and hash, from which day to which, and for how many views."""
+
+    rule_set: str
+    first_day: str
+    last_day: str
+    views: int
+
+
+def totals(database: Database, since: str, until: str, client: str | None = None) -> Totals:
+    """The sums from day ``since`` on, before day ``until`` (each empty: open). Raises StoreUnavailable."""
+    columns = counts.kind, counts.name, counts.detail
+    sums: dict[str, dict[tuple[str, str], int]] = {}
+    with available.reading(database) as connection:
+        query = select(*columns, SUM).where(*_between(since, until, client)).group_by(*columns).order_by(*columns)
+        for kind, name, detail, number in connection.execute(query):
+            sums.setdefault(kind, {})[name, detail] = int(number)
+    return Totals(sums)
+
+
+def daily(
+    database: Database, since: str, until: str, kind: str, client: str | None = None, name: str = "", detail: str = ""
+) -> list[DayCount]:
+    """The counts of a kind day by day, of a name or detail alone where one is given. Raises StoreUnavailable."""
+    columns = counts.day, counts.name, counts.detail
+    where = [*_between(since, until, client), counts.kind == kind]
+    where += [counts.name == name] if name else []
+    where += [counts.detail == detail] if detail else []
+    with available.reading(database) as connection:
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        return [DayCount(*row[:3], int(row[3])) for row in rows]
+
+
+def by_client(
+    database: Database, since: str, until: str, kinds: Iterable[str] = ("views", "card")
+) -> list[ClientCount]:
+    """The sums of these kinds for each client. Raises StoreUnavailable."""
+    columns = counts.client_id, counts.kind, counts.name, counts.detail
+    where = [*_between(since, until, None), counts.kind.in_(list(kinds))]
+    with available.reading(database) as connection:
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        return [ClientCount(*row[:4], int(row[4])) for row in rows]
+
+
+def releases(database: Database, since: str, until: str, client: str | None = None) -> list[Release]:
+    """The rule sets in use, in the order in which they came. Raises StoreUnavailable."""
+    first = func.min(counts.day)
+    query = select(counts.rule_set, first, func.max(counts.day), SUM)
+    query = query.where(*_between(since, until, client), counts.kind == "views")
+    with available.reading(database) as connection:
+        rows = connection.execute(query.group_by(counts.rule_set).order_by(first, counts.rule_set))
+        return [Release(*row[:3], int(row[3])) for row in rows]
+
+
+def week_of(day: str) -> str:
+    """The Monday of the week in which the day lies."""
+    written = date.fromisoformat(day)
+    return (written - timedelta(days=written.weekday())).isoformat()
+
+
+def _between(since: str, until: str, client: str | None) -> list[ColumnElement[bool]]:
+    """``since`` and ``until`` may be moments; the day in which they lie then counts as their day."""
+    where = [counts.day >= since[:10]] if since else []
+    where += [counts.day < until[:10]] if until else []
+    return where + ([counts.client_id == client] if client is not None else [])

@@ -1,0 +1,58 @@
+"""Rules that were stopped in an emergency: by whom and why, and by whom and why they may speak again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from cds_service.store import available
+from cds_service.store.database import Database
+from cds_service.store.schema import rule_stops
+
+
+class StopRow(NamedTuple):
+    """One stop of a rule. ``lifted_at`` is empty while it lasts."""
+
+    id: int
+    rule: str
+    stopped_at: str
+    stopped_by: str
+    reason: str
+    lifted_at: str
+    lifted_by: str
+    lift_reason: str
+
+
+def stop(database: Database, rule: str, by: str, reason: str, at: str) -> bool:
+    """Stop the rule; False, and nothing is changed, when it was stopped already. Raises StoreUnavailable."""
+    row = {"rule": rule, "stopped_at": at, "stopped_by": by, "reason": reason}
+    row |= {"lifted_at": "", "lifted_by": "", "lift_reason": ""}
+    with available.writing(database) as connection:
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        once = insert(rule_stops).values(row).on_conflict_do_nothing(index_elements=["rule", "lifted_at"])
+        return connection.execute(once.returning(rule_stops.c.id)).one_or_none() is not None
+
+
+def lift(database: Database, rule: str, by: str, reason: str, at: str) -> bool:
+    """Let the rule speak again; False when it was not stopped. Raises StoreUnavailable."""
+    open_stop = update(rule_stops).where(rule_stops.c.rule == rule, rule_stops.c.lifted_at == "")
+    with available.writing(database) as connection:
+        done = connection.execute(open_stop.values(lifted_at=at, lifted_by=by, lift_reason=reason))
+        return done.rowcount > 0
+
+
+def stopped(database: Database) -> Mapping[str, StopRow]:
+    """The rules that are stopped now. Raises StoreUnavailable."""
+    with available.reading(database) as connection:
+        rows = connection.execute(select(rule_stops).where(rule_stops.c.lifted_at == ""))
+        return {row.rule: StopRow(*row) for row in rows}
+
+
+def history(database: Database, rule: str = "") -> list[StopRow]:
+    """Every stop, or every one of a rule, newest first. Raises StoreUnavailable."""
+    query = select(rule_stops).order_by(rule_stops.c.id.desc())
+    with available.reading(database) as connection:
+        return [StopRow(*row) for row in connection.execute(query.where(rule_stops.c.rule == rule) if rule else query)]
