@@ -23,11 +23,16 @@ from cds_service.store.logged import count_since, logged_since
 from cds_service.store.prune import prune as prune_store
 from cds_service.store.schema_version import require_schema, upgrade
 from cds_service.store.sealed_inputs import InputKeys
+from cds_service.store.seen_tokens import SeenTokens
 from cds_service.store.verify import Head, verify
 
 out = Console(highlight=False)
 since_option = click.option("--since", help="From this day or instant on (UTC), as 2026-11-22; default: all.")
-SHOWN = 20
+TOLD = (  # of a statement, by feedback --json; a clinician's free text is not among them
+    "received_at", "client_id", "service", "card_uuid", "outcome", "outcome_at", "suggestions", "reason_code",
+    "reason_system", "reason_display", "comment_cut", "family", "indicator", "rules", "workups", "decided_at",
+    "request_id", "rule_set_version", "rule_set_hash",
+)  # fmt: skip
 
 
 def _progress() -> Progress:
@@ -122,7 +127,7 @@ def _noted(heads: Path | None) -> tuple[Head, ...]:
 @click.option("--keep-days", type=click.IntRange(1), required=True, help="Days that decisions and feedback are kept.")
 @click.option("--keep-inputs-days", type=click.IntRange(0), help="Days that kept inputs are kept; default: the same.")
 def prune_command(keep_days: int, keep_inputs_days: int | None) -> None:
-    """Remove what is older than it may be. The log can still be verified."""
+    """Remove what is older than it may be, and the ids of expired tokens. The log can still be verified."""
     database = _open()
     now = datetime.now(UTC)
     before, inputs_before = (
@@ -130,8 +135,12 @@ def prune_command(keep_days: int, keep_inputs_days: int | None) -> None:
         for days in (keep_days, keep_days if keep_inputs_days is None else keep_inputs_days)
     )
     gone = prune_store(database, before, inputs_before)
+    tokens = SeenTokens(database).forget_expired(int(now.timestamp()))
     database.close()
-    click.echo(f"removed {gone.decisions} decisions, {gone.kept_inputs} kept inputs, {gone.feedback} feedback")
+    click.echo(
+        f"removed {gone.decisions} decisions, {gone.kept_inputs} kept inputs, {gone.feedback} feedback, "
+        f"{tokens} expired token ids"
+    )
 
 
 @click.command("replay")
@@ -165,7 +174,10 @@ def _line(difference: Difference) -> str:
 
 @click.command("feedback")
 @since_option
-@click.option("--json", "as_json", is_flag=True, help="Each statement with its card and rules, one per line.")
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Each statement with its card and rules, one per line; without its comment and extension.",
+)  # fmt: skip
 def feedback_command(since: str | None, as_json: bool) -> None:
     """What clinicians did with cards: shown, accepted, overridden and why, per family of cards."""
     database = _open()
@@ -175,8 +187,10 @@ def feedback_command(since: str | None, as_json: bool) -> None:
     database.close()
     if as_json:
         for statement in statements:
-            told = {name: value for name, value in statement.items() if name not in ("id", "identity", "comment")}
-            click.echo(json.dumps(told | {"commented": statement["comment"] is not None}))
+            told = {name: statement[name] for name in TOLD}
+            told["commented"] = statement["comment"] is not None
+            told["extended"] = statement["reason_extension"] is not None
+            click.echo(json.dumps(told).replace("\x7f", r"\u007f"))
         return
     table = Table()
     for title in ("Cards", "Given", "Accepted", "Overridden", "Reasons"):
@@ -186,8 +200,13 @@ def feedback_command(since: str | None, as_json: bool) -> None:
     for family in families:
         own = [statement for statement in statements if (statement["family"] or unknown) == family]
         outcomes = Counter(statement["outcome"] for statement in own)
-        reasons = Counter(statement["reason_code"] for statement in own if statement["reason_code"])
+        reasons = Counter(_printable(statement["reason_code"]) for statement in own if statement["reason_code"])
         named = ", ".join(f"{code} {count}" for code, count in reasons.most_common(3))
         counts = [str(shown.get(family, 0)), str(outcomes["accepted"]), str(outcomes["overridden"])]
         table.add_row(family, *counts, named, style=None)
     out.print(table, markup=False) if families else click.echo("no card was given and no feedback came")
+
+
+def _printable(text: str) -> str:
+    """The text without what would steer a terminal."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)

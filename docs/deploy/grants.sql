@@ -3,7 +3,6 @@
 \getenv password CDS_SERVICE_PASSWORD
 SELECT 'CREATE ROLE cds_service LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'cds_service') \gexec
 ALTER ROLE cds_service PASSWORD :'password';
-ALTER ROLE cds_service SET statement_timeout = '5s';
 ALTER ROLE cds_service SET idle_in_transaction_session_timeout = '5s';
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO cds_service;
