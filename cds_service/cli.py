@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cds_service.commands.audit import audit_command, compare_command
+from cds_service.commands.bulk_import import import_command
 from cds_service.commands.clients import client_commands
 from cds_service.commands.conformance import conformance_command
 from cds_service.commands.database import database_commands, feedback_command, replay_command
@@ -191,6 +192,7 @@ for trusted in (client_commands, token_commands):
     main.add_command(trusted)
 
 main.add_command(conformance_command)
+main.add_command(import_command)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,6 +1,6 @@
 """The only module that opens a socket. What it may call, and for how long, the caller has decided before.
 
-A GET through ``Line`` goes to a registered base, at an address that was judged before it was connected to, without
+A request through ``Line`` goes to a registered base, at an address that was judged before it was connected to, without
 redirects, proxies or credentials of the environment, and reads no more than it was told to.
 """
 
@@ -12,8 +12,8 @@ import socket
 import ssl
 import threading
 import zlib
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from enum import Enum
 from http.client import HTTPException
 from ipaddress import ip_address
@@ -35,6 +35,7 @@ LARGEST = 8 * 1024 * 1024
 LARGEST_ON_THE_WIRE = 2 * 1024 * 1024
 LARGEST_INFLATED = 8 * 1024 * 1024
 PIECE = 64 * 1024
+LONGEST_READ = 3600.0  # seconds; the deadline is what counts
 JSON_TYPES = ("application/fhir+json", "application/json", "application/json+fhir", "application/jwk-set+json")
 logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log URLs, and they name patients
 
@@ -135,10 +136,10 @@ class _TlsLine(HTTPSConnection):
 
 
 class Line:
-    """One connection for several GETs to one base, one after another, all before one deadline."""
+    """One connection for several requests to one base, one after another, all before one deadline."""
 
     def __init__(self, route: Route, deadline: Deadline, headers: Mapping[str, str]) -> None:
-        """``headers`` go with every GET; with a token among them they live as long as this line."""
+        """``headers`` go with every request; with a token among them they live as long as this line."""
         self.deadline = deadline
         self._route = route
         self._headers = {**headers, "Accept-Encoding": "gzip, identity", "User-Agent": "cds-service"}
@@ -175,11 +176,36 @@ class Line:
 
     def get(self, path: str) -> bytes:
         """The body that the server gives for ``path`` (path and query). Raises Unreachable."""
+        with self.asking("GET", path) as answer:
+            _judge(answer)
+            return self.body_of(answer)
+
+    def post(self, path: str, body: bytes) -> bytes:
+        """What the server answers to this body, whose type is among the line's headers. Raises Unreachable."""
+        with self.asking("POST", path, body=body) as answer:
+            _judge(answer)
+            return self.body_of(answer)
+
+    @contextmanager
+    def asking(
+        self, method: str, path: str, headers: Mapping[str, str] = {}, body: bytes | None = None,
+        patience: float = LONGEST_READ,
+    ) -> Iterator[BaseHTTPResponse]:  # fmt: skip
+        """One request; its answer, whatever the status, is read within the block. No redirect is followed.
+
+        ``patience``: seconds that one read may take. Raises Unreachable, also for what breaks off within the block.
+        """
         if self.deadline.passed:
             raise Unreachable(Trouble.TIMEOUT)
         try:
             with self.deadline.cutting(self._cut):
-                return self._get(path)
+                connection = self._open()
+                connection.timeout = min(patience, self.deadline.left) or 0.001
+                sent = {**self._headers, **headers}
+                connection.request(method, path, body, sent, preload_content=False, decode_content=False)
+                with closing(connection.getresponse()) as answer:
+                    yield answer
+                return
         except Unreachable:
             self._hang_up()
             raise
@@ -190,14 +216,6 @@ class Line:
             trouble = Trouble.TLS if certificate else Trouble.CONNECTION
         self._hang_up()
         raise Unreachable(Trouble.TIMEOUT if self.deadline.passed else trouble)
-
-    def _get(self, path: str) -> bytes:
-        connection = self._open()
-        connection.timeout = self.deadline.left or 0.001
-        connection.request("GET", path, headers=self._headers, preload_content=False, decode_content=False)
-        with closing(connection.getresponse()) as answer:
-            _judge(answer)
-            return self._read(answer)
 
     def _open(self) -> _PlainLine | _TlsLine:
         if self._connection is None:
@@ -213,17 +231,19 @@ class Line:
             self._connection = connection
         return self._connection
 
-    def _read(self, answer: BaseHTTPResponse) -> bytes:
-        """The body, inflated piece by piece so that no bomb is ever whole in memory."""
+    def body_of(
+        self, answer: BaseHTTPResponse, on_wire: int = LARGEST_ON_THE_WIRE, inflated: int = LARGEST_INFLATED
+    ) -> bytes:
+        """The body, inflated piece by piece so that no bomb is ever whole in memory. Raises Unreachable."""
         gzip = answer.headers.get("Content-Encoding", "identity").strip().lower() == "gzip"
         inflate = zlib.decompressobj(31)
         parts: list[bytes] = []
         wire = size = 0
         while piece := answer.read(PIECE, decode_content=False):
             wire += len(piece)
-            parts.append(inflate.decompress(piece, LARGEST_INFLATED + 1 - size) if gzip else piece)
+            parts.append(inflate.decompress(piece, inflated + 1 - size) if gzip else piece)
             size += len(parts[-1])
-            if wire > LARGEST_ON_THE_WIRE or size > LARGEST_INFLATED or inflate.unconsumed_tail:
+            if wire > on_wire or size > inflated or inflate.unconsumed_tail:
                 raise Unreachable(Trouble.TOO_LARGE)
         if self.deadline.passed:  # a connection that was cut looks like a body that ended
             raise Unreachable(Trouble.TIMEOUT)
