@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from datetime import UTC, datetime
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -25,6 +27,7 @@ from cds_service.commands.tokens import token_commands
 from cds_service.errors import CdsError, InputError
 from cds_service.explain import as_json, read_request
 from cds_service.hooks.respond import HookResponse, respond
+from cds_service.knowledge.rule_proof import RECORD, mutants_record, recorded_mutants
 from cds_service.record.times import moment, parse_as_of
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.governance import LOCK, check, lock_text, locked
@@ -158,8 +161,9 @@ def check_command(cards: Path | None, lock: bool) -> None:
 
 @main.command()
 @click.option("--cards", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A cards/ folder.")
+@click.option("--record", is_flag=True, help="Write mutants.json, which the pages of the rules show.")
 @click.argument("rules", nargs=-1)
-def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
+def mutate(cards: Path | None, record: bool, rules: tuple[str, ...]) -> None:
     """Change every threshold, list item, name and joint of the rules; each change has to fail a case.
 
     With RULES, only the files of these rules are changed; without, the whole pack.
@@ -180,6 +184,15 @@ def mutate(cards: Path | None, rules: tuple[str, ...]) -> None:
     click.echo(f"{count} mutants, {len(survivors)} survive")
     if survivors:
         raise click.ClickException("add a case that tells each survivor from the true rule")
+    if not rules:
+        _record_mutants(root, mutants_record(pack, library, survivors), record)
+
+
+def _record_mutants(root: Traversable | Path, found: dict[str, dict[str, Any]], write: bool) -> None:
+    if write:
+        (Path(str(root)) / RECORD).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    elif found != recorded_mutants(root):
+        raise click.ClickException(f"{RECORD} tells of other rules or numbers: cds-service mutate --record")
 
 
 for command in (audit_command, compare_command, coverage_command, hazards_command, sign_off, synthesize):

@@ -28,8 +28,7 @@ class CriteriaBuilder:
         self._known: dict[str, Criterion] = {}
         self._groups: Mapping[str, Any] = source.data["groups"]
         self.shared: dict[str, Criterion] = {}
-        for name in self._groups:
-            self._expand(name, source, ("groups", name))
+        self.groups = {name: tuple(self._expand(name, source, ("groups", name))) for name in self._groups}
         for name, definition in source.data["criteria"].items():
             built = self.build(definition, source, ("criteria", name), self.shared)
             if built is not None:

@@ -12,6 +12,7 @@ from cds_service.errors import ContentError, Mistake
 from cds_service.rules.cases import check_cases
 from cds_service.rules.codes_check import code_mistakes
 from cds_service.rules.coverage import coverage, coverage_mistakes
+from cds_service.rules.history import history_mistakes, read_history
 from cds_service.rules.library import RuleLibrary, compile_pack
 from cds_service.rules.limit_cases import check_limit_cases
 from cds_service.rules.pack import read_cases, read_pack, read_single
@@ -48,7 +49,9 @@ def check(
     report.counts["rules"] = len(library.rules)
     report.counts["assertions drawn on"] = len({drawn for rule in library.rules for drawn in rule.draws_on})
     report.counts["value sets"] = len(pack.valuesets)
-    report.mistakes += lock_mistakes(library, locked(root), retired(root))
+    gone = retired(root)
+    report.mistakes += lock_mistakes(library, locked(root), gone)
+    report.mistakes += history_mistakes(library, read_history(root), set(gone))
     report.mistakes += coverage_mistakes(coverage(library))
     report.mistakes += code_mistakes(pack)
     report.mistakes += text_mistakes(pack, read_runs(root), medicines_of(pack))

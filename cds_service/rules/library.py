@@ -54,8 +54,10 @@ class RuleLibrary:
         self, *, reading: Reading, rules: tuple[Rule, ...], workups: Mapping[str, Workup],
         families: tuple[Family, ...], assertions: Mapping[str, Assertion], guidance: Mapping[str, Guidance],
         not_acted_on: Mapping[str, str], conflicts: Mapping[str, Any], criteria: int, hash: str,
+        groups: Mapping[str, tuple[str, ...]],
     ) -> None:  # fmt: skip
         self.reading = reading
+        self.groups = groups
         self.rules = rules
         self.workups = dict(workups)
         self.families = families
@@ -162,7 +164,7 @@ def compile_pack(pack: Pack) -> RuleLibrary:
     return RuleLibrary(
         reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,
         guidance=guidance, not_acted_on=not_acted_on.data, conflicts=pack.single["conflicts"].data,
-        criteria=builder.count, hash=pack.hash,
+        criteria=builder.count, hash=pack.hash, groups=builder.groups,
     )  # fmt: skip
 
 
