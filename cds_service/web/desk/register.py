@@ -8,10 +8,11 @@ from cds_service.web.desk.desk import Desk, dress_pages
 from cds_service.web.desk.document_pages import documents_blueprint
 from cds_service.web.desk.home_page import home_blueprint
 from cds_service.web.desk.rules_pages import rules_blueprint
+from cds_service.web.desk.sandbox_pages import sandbox_blueprint
 
 
 def register_desk(app: Flask, desk: Desk) -> None:
     """Give the application the desk's pages."""
     dress_pages(app, desk)
-    for blueprint in (home_blueprint(desk), rules_blueprint(desk), documents_blueprint(desk)):
-        app.register_blueprint(blueprint)
+    for area in (home_blueprint, rules_blueprint, documents_blueprint, sandbox_blueprint):
+        app.register_blueprint(area(desk))

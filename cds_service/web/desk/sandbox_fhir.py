@@ -1,0 +1,52 @@
+"""Whether the resources of a request are FHIR R4 to the letter: asked for by a button, for it takes a while.
+
+The service itself is more patient: it reads what it can and names what it could not (`unreadable`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cds_service.web.desk.sandbox_text import Problem, problem_at
+
+MOST = 50
+
+
+def fhir_problems(prefetch: Mapping[str, Any], text: str) -> list[Problem]:
+    """Every place where a resource of the prefetch is not FHIR R4, the first of them; empty when all are."""
+    from fhir.resources.R4B import get_fhir_model_class  # a second to load
+    from pydantic import ValidationError
+
+    found: list[Problem] = []
+    for path, resource in _resources(prefetch):
+        kind = resource.get("resourceType")
+        try:
+            get_fhir_model_class(str(kind)).model_validate(resource)
+        except (KeyError, LookupError):
+            found.append(problem_at(text, "There is no resource type of this name.", f"{path}.resourceType"))
+        except ValidationError as problem:
+            found += [
+                problem_at(text, f"{error['msg']}.", path + "".join(_step(step) for step in error["loc"]))
+                for error in problem.errors(include_url=False, include_input=False)
+            ]
+        if len(found) >= MOST:
+            break
+    return found[:MOST]
+
+
+def _step(step: int | str) -> str:
+    return f"[{step}]" if isinstance(step, int) else f".{step}"
+
+
+def _resources(prefetch: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, value in prefetch.items():
+        if not isinstance(value, Mapping):
+            continue
+        if value.get("resourceType") != "Bundle":
+            yield f"prefetch.{key}", value
+            continue
+        entries = value.get("entry", ())
+        for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+            if isinstance(entry, Mapping) and isinstance(entry.get("resource"), Mapping):
+                yield f"prefetch.{key}.entry[{place}].resource", entry["resource"]
