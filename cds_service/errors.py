@@ -11,6 +11,9 @@ CdsError
     ├── InvalidRequest         400 request.*         JSON, but not a CDS Hooks request we can answer
     ├── WrongPatient           400 patient.mismatch  data of another patient came along
     ├── Unauthenticated        401 (no body)         no good token came along
+    ├── ForeignForm            400 desk.*            a form that none of our pages sent
+    ├── NotLoggedIn            401 desk.login        a page for people who are known
+    ├── NotAllowed             403 desk.role         a page for people of another role
     ├── UnknownService         404 service.unknown
     ├── MethodNotAllowed       405 method
     ├── DataMissing            412 data.missing      required FHIR data was not supplied
@@ -108,6 +111,26 @@ class Unauthenticated(RequestError):
         super().__init__("unauthenticated", "Send a valid token.")
 
 
+class ForeignForm(RequestError):
+    """A form came from elsewhere than our own page, or from a session that is over. Nothing was done."""
+
+    issue_type = "security"
+
+
+class NotLoggedIn(RequestError):
+    """The page is for people who are known, and this one is not."""
+
+    status = 401
+    issue_type = "login"
+
+
+class NotAllowed(RequestError):
+    """The person is known, and their role does not include this."""
+
+    status = 403
+    issue_type = "forbidden"
+
+
 class UnknownService(RequestError):
     """No service has this id."""
 
@@ -166,6 +189,3 @@ class Overloaded(RequestError):
 
     status = 503
     issue_type = "throttled"
-
-    def __init__(self) -> None:
-        super().__init__("overloaded", "The service cannot take this call now. Try again.")

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,9 @@ from cds_service.app import create_app
 from cds_service.settings import Settings
 from cds_service.web.hooks_api import LARGEST_BODY
 
-CONFIG = (Path(__file__).parents[1] / "docs/deploy/nginx-cds.conf").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+CONFIG = (DOCS / "deploy/nginx-cds.conf").read_text(encoding="utf-8")
+(UPSTREAM,) = re.findall(r"echo '(upstream cds_service .*)' >", (DOCS / "deploy.md").read_text(encoding="utf-8"))
 NAME = "cds.example"
 SERVICE = "/cds-services/infant-motor-workup"
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -43,6 +45,7 @@ class Stub:
 
     port: int = 0
     seen: list[tuple[str, str, dict[str, str], int]] = field(default_factory=list)
+    callers: set[int] = field(default_factory=set)  # by the port of their connection
 
 
 @dataclass
@@ -94,8 +97,11 @@ def service() -> Iterator[Stub]:
     stub = Stub()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def answer(self) -> None:
             size = len(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            stub.callers.add(self.client_address[1])
             stub.seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, size))
             self.send_response(200)
             self.send_header("Content-Length", "2")
@@ -117,22 +123,32 @@ def service() -> Iterator[Stub]:
 
 @pytest.fixture
 def proxy(tmp_path: Path, service: Stub) -> Iterator[Proxy]:
-    """The file as it stands, but for its port, its folder of certificates, and slow clients cut after one second."""
+    with nginx(tmp_path, service, UPSTREAM.replace("127.0.0.1:8080", f"127.0.0.1:{service.port}")) as running:
+        yield running
+
+
+@contextmanager
+def nginx(tmp_path: Path, service: Stub, upstream: str) -> Iterator[Proxy]:
+    """The file as it stands, but for its port, its folder of certificates, and who is slow is cut off after one second.
+
+    Its log of errors has warnings too.
+    """
     if NGINX is None:
         lacking(MISSING)
     certificate(tmp_path)
     port = free_port()
     config = CONFIG.replace("listen 443", f"listen 127.0.0.1:{port}").replace("/etc/cds-service/tls", str(tmp_path))
-    config, changed = re.subn(r"(client_(?:header|body)_timeout) 5s", r"\1 1s", config)
-    assert changed == 3
-    config = config.replace("/dev/stdout", f"{tmp_path}/access.log").replace("/dev/stderr", f"{tmp_path}/error.log")
+    config, changed = re.subn(r"(client_(?:header|body)_timeout|proxy_read_timeout) 5s", r"\1 1s", config)
+    assert changed == 4
+    config = config.replace("/dev/stdout", f"{tmp_path}/access.log")
+    config = config.replace("/dev/stderr error", f"{tmp_path}/error.log warn")
     temporary = "".join(
         f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     (tmp_path / "nginx.conf").write_text(
         f"{'user root;' if os.geteuid() == 0 else ''}\ndaemon off; master_process on; worker_processes 1;\n"
         f"pid {tmp_path}/pid; error_log {tmp_path}/start.log;\nevents {{ worker_connections 2048; }}\n"
-        f"http {{\n{temporary}upstream cds_service {{ server 127.0.0.1:{service.port}; keepalive 32; }}\n{config}\n}}\n"
+        f"http {{\n{temporary}{upstream}\n{config}\n}}\n"
     )
     command = [NGINX, "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", f"{tmp_path}/start.log"]
     tested = subprocess.run([*command, "-t"], capture_output=True, text=True)
@@ -202,6 +218,58 @@ def test_a_body_of_the_largest_size_passes_and_one_byte_more_does_not(proxy: Pro
     assert proxy.service.seen == []
     assert proxy.ask("POST", SERVICE, b"x" * LARGEST_BODY)[0] == 200
     assert [size for *_, size in proxy.service.seen] == [LARGEST_BODY]
+
+
+def test_no_chart_goes_through_a_file(proxy: Proxy, tmp_path: Path) -> None:
+    assert proxy.ask("POST", SERVICE, b"x" * LARGEST_BODY)[0] == 200
+    assert "temporary file" not in (tmp_path / "error.log").read_text()
+
+
+def test_each_call_has_a_connection_of_its_own(proxy: Proxy) -> None:
+    """One that a stopping worker closes under a call loses it: what was sent cannot be sent again."""
+    for _ in range(3):
+        assert proxy.ask("POST", SERVICE, b"{}")[0] == 200
+    assert {headers["connection"] for _, _, headers, _ in proxy.service.seen} == {"close"}
+    assert len(proxy.service.callers) == 3
+
+
+CALLS = 6  # nginx leaves out a server for ten seconds once it failed, so one call at least met it
+
+
+def test_a_call_that_nobody_heard_goes_to_another_server(tmp_path: Path, service: Stub) -> None:
+    upstream = f"upstream cds_service {{ server 127.0.0.1:{free_port()}; server 127.0.0.1:{service.port}; }}"
+    with nginx(tmp_path, service, upstream) as running:
+        assert {running.ask("POST", SERVICE, b"{}")[0] for _ in range(CALLS)} == {200}
+    assert len(service.seen) == CALLS
+    assert "Connection refused" in (tmp_path / "error.log").read_text()
+
+
+@pytest.mark.parametrize("ending", ["closed", "silent"])
+def test_a_call_that_was_sent_is_never_sent_again(ending: str, tmp_path: Path, service: Stub) -> None:
+    """Whoever heard it may have decided, logged and used up the token."""
+    heard: list[bytes] = []
+    kept: list[socket.socket] = []
+    dying = socket.create_server(("127.0.0.1", 0))
+
+    def hear() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = dying.accept()
+                heard.append(connection.recv(65536))
+                kept.append(connection)
+                if ending == "closed":
+                    connection.close()
+
+    threading.Thread(target=hear, daemon=True).start()
+    port = dying.getsockname()[1]
+    upstream = f"upstream cds_service {{ server 127.0.0.1:{port} max_fails=0; server 127.0.0.1:{service.port}; }}"
+    with dying, nginx(tmp_path, service, upstream) as running:
+        answers = [running.ask("POST", SERVICE, b"{}")[0] for _ in range(2)]
+        dying.shutdown(socket.SHUT_RDWR)
+    for connection in kept:
+        connection.close()
+    assert sorted(answers) == [200, 502 if ending == "closed" else 504]
+    assert (len(heard), len(service.seen)) == (1, 1)
 
 
 def test_under_another_name_there_is_no_certificate(proxy: Proxy) -> None:

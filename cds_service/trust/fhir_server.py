@@ -83,7 +83,7 @@ class FhirAccess(NamedTuple):
 
 
 class FhirCalls:
-    """All calls of this worker to FHIR servers."""
+    """All calls of this worker to FHIR servers: in never more than ``most_at_once`` times LINES threads."""
 
     def __init__(self, seconds: float = FHIR_SECONDS, most_at_once: int = MOST_AT_ONCE) -> None:
         """``most_at_once``: so many clients with dead servers leave room for the callers who bring their data."""
@@ -95,24 +95,24 @@ class FhirCalls:
         self, client: Client, base: Base, token: AccessToken | None, questions: Mapping[str, Callable[[Get], T]]
     ) -> dict[str, T | Trouble]:
         """See FhirServer.ask."""
+        if not questions:
+            return {}
         if not self._places.acquire(blocking=False):
             return dict.fromkeys(questions, Trouble.BUSY)
-        try:
-            return self._ask(client, base, token, questions)
-        finally:
-            self._places.release()
-
-    def _ask(
-        self, client: Client, base: Base, token: AccessToken | None, questions: Mapping[str, Callable[[Get], T]]
-    ) -> dict[str, T | Trouble]:
         breaker = self._breakers.setdefault(client.id, Breaker())
         entry = breaker.enter()
         if entry is not Entry.FREE:
+            self._places.release()
             trouble = Trouble.BUSY if entry is Entry.BUSY else Trouble.OPEN
             return dict.fromkeys(questions, trouble)
+
+        def leave() -> None:
+            breaker.leave()
+            self._places.release()
+
         headers = {"Accept": "application/fhir+json, application/json", **(token.header() if token else {})}
         route = Route(base, client.networks, client.ca_file)
-        answers = in_parallel(route, headers, questions, self._seconds, breaker.leave)
+        answers = in_parallel(route, headers, questions, self._seconds, leave)
         outages = [isinstance(answer, Trouble) and answer.is_outage for answer in answers.values()]
         breaker.report(reached=not all(outages))
         return answers

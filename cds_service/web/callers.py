@@ -70,7 +70,7 @@ class Callers:
     def know(self) -> None:
         """Before a request: find out who calls. Raises Unauthenticated, and Overloaded before anything is done."""
         if request.environ.get(NO_THREAD, False):
-            raise Overloaded
+            raise Overloaded("overloaded", "The service cannot take this call now. Try again.")
         path = request.path
         if request.blueprint not in API and path != ROOT and not path.startswith(ROOT + "/"):
             return
