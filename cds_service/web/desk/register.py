@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
+from cds_service.web.desk.decision_pages import decisions_blueprint
 from cds_service.web.desk.desk import Desk, dress_pages
 from cds_service.web.desk.document_pages import documents_blueprint
 from cds_service.web.desk.home_page import home_blueprint
@@ -14,5 +15,5 @@ from cds_service.web.desk.sandbox_pages import sandbox_blueprint
 def register_desk(app: Flask, desk: Desk) -> None:
     """Give the application the desk's pages."""
     dress_pages(app, desk)
-    for area in (home_blueprint, rules_blueprint, documents_blueprint, sandbox_blueprint):
+    for area in (home_blueprint, rules_blueprint, documents_blueprint, decisions_blueprint, sandbox_blueprint):
         app.register_blueprint(area(desk))

@@ -15,6 +15,7 @@ from cds_service.rules.library import RuleLibrary
 from cds_service.rules.readable import Readable
 from cds_service.rules.rule import Outcome
 from cds_service.rules.sentences import And, Name, Not, Or, Sentence
+from cds_service.web.desk.hidden import without_patient
 
 GROUPS = {
     Outcome.RECOMMENDED: "Recommended",
@@ -24,7 +25,6 @@ GROUPS = {
     Outcome.INTERNAL_ERROR: "Failed: a defect of the software",
     Outcome.NOT_APPLICABLE: "Not applicable",
 }
-HIDDEN = "(the patient)"
 
 
 class Shown(NamedTuple):
@@ -96,9 +96,7 @@ class Writer:
 
     def reference(self, text: str) -> str:
         """A reference, or a line that names one, without the patient's id."""
-        if "Patient/" in text or text == "Patient":
-            return HIDDEN if "/" in text else text
-        return text.replace(self._hide, HIDDEN) if len(self._hide) > 2 else text
+        return str(without_patient(text, self._hide))
 
     def shown(self, evidence: Evidence) -> Shown:
         """A fact as it is shown; of a birth date only that it was read."""
