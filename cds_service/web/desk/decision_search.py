@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
@@ -60,9 +61,9 @@ def _next_day(day: str) -> str:
 def decision_table(found: Sequence[FoundDecision], urls: Sequence[str]) -> Table:
     """The decisions as rows, in the order given; ``urls``: of each one's trace."""
     columns = (
-        Column("decided_at", "When (UTC)", link="url"), Column("request_id", "Request"), Column("client", "Client"),
-        Column("pseudonym", "Patient"), Column("recommended", "Rules that spoke"),
+        Column("decided_at", "When (UTC)", link="url"), Column("recommended", "Rules that spoke"),
         Column("waiting", "Rules waiting", number=True), Column("cards", "Cards"), Column("feedback", "Feedback"),
+        Column("pseudonym", "Patient"), Column("client", "Client"), Column("request_id", "Request"),
         Column("rule_set", "Rule set"),
     )  # fmt: skip
     rows = [{**_row(decision), "url": url} for decision, url in zip(found, urls, strict=True)]
@@ -71,15 +72,16 @@ def decision_table(found: Sequence[FoundDecision], urls: Sequence[str]) -> Table
 
 def _row(decision: FoundDecision) -> dict[str, Any]:
     said = list(decision.outcomes.items())
+    answers = Counter(card.answer or "unanswered" for card in decision.cards)
     waiting = (Outcome.DATA_REQUIRED.value, Outcome.DATA_REQUIRED.value + SILENT)
     return {
         "decided_at": decision.decided_at[:19].replace("T", " "),
         "request_id": decision.request_id,
-        "client": decision.client_id or None,
+        "client": decision.client_id or UNNAMED,
         "pseudonym": decision.pseudonym or None,
         "recommended": [rule for rule, outcome in said if outcome == Outcome.RECOMMENDED.value],
         "waiting": sum(outcome in waiting for _, outcome in said),
         "cards": [f"{card.family} ({card.indicator})" for card in decision.cards],
-        "feedback": [card.answer or "no answer" for card in decision.cards],
+        "feedback": [f"{count} {answer}" for answer, count in answers.items()],
         "rule_set": f"{decision.rule_set_version} {decision.rule_set_hash[:12]}",
     }

@@ -31,7 +31,9 @@ class Nearby:
     def found(self, criterion: Criterion) -> tuple[str, ...]:
         """What the record holds of that which the criterion asks about, whether or not it is as asked."""
         said = criterion.definition
-        if "age" in said or "corrected_age" in said or "born_early" in said:
+        if "born_early" in said:
+            return (self._gestation(),)
+        if "age" in said or "corrected_age" in said:
             return (age_words(self._record.birth, self._record.today),)
         if "lab" in said:
             return tuple(self._results(_listed(said["lab"])))
@@ -49,6 +51,15 @@ class Nearby:
             if limits:
                 return f"would need {' or '.join(limits)}" if change.wanted is TRUE else f"not {' or '.join(limits)}"
         return f"would need: {words}" if change.wanted is TRUE else f"would need that this does not hold: {words}"
+
+    def _gestation(self) -> str:
+        birth = self._record.birth
+        stated = birth.gestation.evidence if birth is not None else None
+        if birth is None or birth.gestation.known is FALSE:
+            return "no gestational age at birth"
+        if birth.gestation.known is TRUE and stated is not None:
+            return f"born at {stated.value} {stated.unit}"
+        return birth.gestation.problem
 
     def _expanded(self, said: object, keys: Sequence[str]) -> list[str]:
         assert isinstance(said, dict)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cds_service.hooks.respond import HookResponse
-from cds_service.hooks.wording import UNITS_IN_WORDS, evidence_day
+from cds_service.hooks.wording import UNITS_IN_WORDS, evidence_day, finding_words
 from cds_service.record.facts import Evidence
+from cds_service.record.patient_record import PatientRecord
 from cds_service.record.truth import NEGATION, Truth
-from cds_service.rules.criteria import Criterion
+from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.readable import Readable
@@ -110,6 +111,15 @@ class Writer:
             self.reference(evidence.reference),
         )  # fmt: skip
 
+    def facts(self, answer: Answer, record: PatientRecord) -> tuple[Shown, ...]:
+        """What an answer rests on; of a finding also what is said of it, such as that it clusters."""
+        said = {
+            fact.evidence: ", ".join(finding_words(fact, record.finding(fact.concept).course, record.reading))
+            for fact in answer.facts
+        }
+        shown = ((self.shown(item), said.get(item)) for item in answer.evidence)
+        return tuple(dict.fromkeys(item._replace(what=words or item.what) for item, words in shown))
+
     def trace(self, evaluation: Evaluation, silent: bool) -> RuleTrace:
         """How one rule came to its outcome; of a rule that raised there is no tree."""
         rule = evaluation.rule
@@ -169,7 +179,7 @@ class Writer:
             parts = () if same else (self.tree(criterion.sentence, criterion.parts, evaluation, opened),)
             return Node("composite", answer.truth.word, name, words, (), (), parts, same)
         return Node(
-            "ask", answer.truth.word, name, words, tuple(dict.fromkeys(map(self.shown, answer.evidence))),
+            "ask", answer.truth.word, name, words, self.facts(answer, evaluation.record),
             tuple(self.reference(item) for item in answer.missing), (),
         )  # fmt: skip
 
