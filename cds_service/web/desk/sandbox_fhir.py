@@ -20,19 +20,25 @@ def fhir_problems(prefetch: Mapping[str, Any], text: str) -> list[Problem]:
 
     found: list[Problem] = []
     for path, resource in _resources(prefetch):
-        kind = resource.get("resourceType")
         try:
-            get_fhir_model_class(str(kind)).model_validate(resource)
-        except (KeyError, LookupError):
-            found.append(problem_at(text, "There is no resource type of this name.", f"{path}.resourceType"))
+            model = get_fhir_model_class(str(resource.get("resourceType")))
+        except ValueError:
+            found.append(problem_at(text, "FHIR R4 has no resource type of this name.", f"{path}.resourceType"))
+            continue
+        try:
+            model.model_validate(resource)
         except ValidationError as problem:
             found += [
-                problem_at(text, f"{error['msg']}.", path + "".join(_step(step) for step in error["loc"]))
+                problem_at(text, _said(error["msg"]), path + "".join(map(_step, error["loc"])))
                 for error in problem.errors(include_url=False, include_input=False)
             ]
         if len(found) >= MOST:
             break
     return found[:MOST]
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ").rstrip(".") + "."
 
 
 def _step(step: int | str) -> str:
