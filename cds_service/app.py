@@ -20,15 +20,16 @@ from cds_service.errors import (
     Unauthenticated,
     UnknownService,
 )
+from cds_service.log_keys import log_keys
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.settings import Settings, load_settings
 from cds_service.store.database import Database
 from cds_service.store.decisions import DecisionLog
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.schema_version import require_schema
-from cds_service.store.sealed_inputs import InputKeys
 from cds_service.web.answers import internal_error, outcome, request_id, unauthenticated
 from cds_service.web.callers import Callers
+from cds_service.web.desk.access import Access
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.register import register_desk
 from cds_service.web.feedback_api import feedback_blueprint
@@ -36,6 +37,7 @@ from cds_service.web.framing import frame_answers
 from cds_service.web.front import Front
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import LARGEST_BODY, hooks_blueprint
+from cds_service.web.in_force import RulesInForce
 from cds_service.web.logs import logger
 from cds_service.web.openapi import openapi_blueprint
 from cds_service.web.operations import operations_blueprint
@@ -56,27 +58,38 @@ def create_app(
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     app.config.update(MAX_CONTENT_LENGTH=LARGEST_BODY, PROPAGATE_EXCEPTIONS=False)
     database = Database(settings.database_url)
-    keys = InputKeys(settings.inputs_key or "") if settings.keep_inputs else None
+    keys = log_keys(settings)
     require_schema(database, may_upgrade=settings.upgrades_schema)
-    log = DecisionLog(database, settings.decision_queue, keys=keys, may_upgrade=settings.upgrades_schema)
+    log = DecisionLog(
+        database, settings.decision_queue, keys=keys.inputs if keys.keeps_inputs else None,
+        may_upgrade=settings.upgrades_schema,
+    )  # fmt: skip
     health = Health(log)
     app.extensions["decision_log"] = log
     app.extensions["health"] = health
     app.extensions["database"] = database
+    app.extensions["log_keys"] = keys
     callers = Callers(settings, database, health, clock)
     app.extensions["callers"] = callers
-    app.register_blueprint(hooks_blueprint(library, settings, callers, log, health, clock))
+    rules = RulesInForce(library, settings, database)
+    app.extensions["rules"] = rules
+    health.watched.append(rules.problems)
+    app.register_blueprint(hooks_blueprint(rules, settings, callers, log, keys, health, clock))
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
-    watch = Watch(library, settings, database, health, clock)
+    watch = Watch(rules, settings, database, health, clock)
     app.extensions["watch"] = watch
     app.register_blueprint(operations_blueprint(watch, health, callers))
-    register_desk(app, Desk(library, settings, database, watch, clock))
+    desk = Desk(rules, settings, database, watch, clock)
+    access = Access(desk)
+    app.extensions["access"] = access
+    register_desk(app, desk, access.sessions)
     app.register_blueprint(openapi_blueprint(library, settings, clock))
     _answer_errors(app)
     frame_answers(app, settings, health)
     rates = Rates(settings)
     for step in (rates.limit_address, callers.know, rates.limit_client):
         app.before_request(step)
+    access.guard(app)
     return app
 
 
@@ -88,6 +101,7 @@ def worker_app() -> Front:
     """
     service = create_app()
     service.extensions["callers"].keys.start()
+    service.extensions["rules"].start()
     service.extensions["watch"].start()
     app = Front(service, LARGEST_BODY)
     gc.collect()

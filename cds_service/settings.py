@@ -51,8 +51,9 @@ class Settings(BaseSettings):
     tokens_without_store: Literal["remember", "refuse"] = "remember"
     fhir_seconds: float = Field(default=2.0, gt=0, le=2.0)
     sandbox_fhir_bases: str = ""
-    keep_inputs: bool = False
+    keep_inputs: bool | None = None
     inputs_key: str | None = Field(default=None, repr=False)
+    pseudonym_key: str | None = Field(default=None, repr=False)
     signoff_file: Path | None = None
     cors_origins: str = ""
     calls_per_address: int | None = Field(default=None, ge=0)
@@ -119,6 +120,16 @@ class Settings(BaseSettings):
         return self.profile is Profile.SANDBOX and self.database_url.startswith("sqlite")
 
     @property
+    def makes_keys(self) -> bool:
+        """Whether keys of the log that are not given are made and kept beside the database (store.made_keys)."""
+        return self.upgrades_schema
+
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether inputs are kept, where there is a key to seal them: in the sandbox unless it is told not to."""
+        return self.makes_keys if self.keep_inputs is None else self.keep_inputs
+
+    @property
     def origins(self) -> frozenset[str]:
         """The origins whose browser pages may call; ``*`` among them means any. The sandbox lets any, unless told."""
         listed = frozenset(_listed(self.cors_origins))
@@ -153,7 +164,7 @@ def load_settings(**overrides: object) -> Settings:
     except ValidationError as problem:
         names = ", ".join(f"CDS_{str(error['loc'][0]).upper()}" for error in problem.errors())
         raise SettingsError(f"{names}: the value cannot be read. See docs/settings.md.") from None
-    if settings.keep_inputs and not settings.inputs_key:
+    if settings.keep_inputs and not settings.inputs_key and not settings.makes_keys:
         raise SettingsError(
             "CDS_KEEP_INPUTS: inputs are kept sealed only. Set CDS_INPUTS_KEY; make one with: openssl rand -base64 32"
         )
@@ -216,7 +227,7 @@ def refuse_unsafe(settings: Settings) -> None:
     insecure = [origin for origin in sorted(settings.origins) if not origin.startswith("https://")]
     if insecure:
         raise SettingsError(f"CDS_CORS_ORIGINS: {insecure[0]} is not https.")
-    for file in _database_files(settings.database_url):
+    for file in database_files(settings.database_url):
         if _others_may(file, stat.S_IRWXO):
             raise SettingsError(f"CDS_DATABASE_URL: {file} can be read by any user of this machine; chmod o-rwx.")
     signed = settings.signoff_file
@@ -224,7 +235,7 @@ def refuse_unsafe(settings: Settings) -> None:
         raise SettingsError(f"CDS_SIGNOFF_FILE: {signed} can be written by any user of this machine; chmod o-w.")
 
 
-def _database_files(url: str) -> tuple[Path, ...]:
+def database_files(url: str) -> tuple[Path, ...]:
     """Where a SQLite database keeps what it knows; its path may be a file: URI. Raises SettingsError."""
     try:
         parsed = make_url(url)

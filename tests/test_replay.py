@@ -124,6 +124,7 @@ def test_inputs_are_kept_only_where_the_settings_say_so(tmp_path: Path) -> None:
 
 def test_inputs_are_not_kept_without_a_key_and_the_refusal_says_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDS_KEEP_INPUTS", "1")
+    monkeypatch.setenv("CDS_DATABASE_URL", "postgresql://cds.example/cds")
     with pytest.raises(SettingsError, match=r"CDS_KEEP_INPUTS: .* Set CDS_INPUTS_KEY"):
         load_settings()
     monkeypatch.setenv("CDS_INPUTS_KEY", KEY)

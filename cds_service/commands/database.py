@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from cds_service.errors import InputError, SettingsError
+from cds_service.log_keys import log_keys
 from cds_service.replay import Difference, replay
 from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
@@ -22,7 +23,6 @@ from cds_service.store.feedback import FeedbackStore
 from cds_service.store.logged import count_since, logged_since
 from cds_service.store.prune import prune as prune_store
 from cds_service.store.schema_version import require_schema, upgrade
-from cds_service.store.sealed_inputs import InputKeys
 from cds_service.store.seen_tokens import SeenTokens
 from cds_service.store.verify import Head, verify
 
@@ -126,20 +126,23 @@ def _noted(heads: Path | None) -> tuple[Head, ...]:
 @database_commands.command("prune")
 @click.option("--keep-days", type=click.IntRange(1), required=True, help="Days that decisions and feedback are kept.")
 @click.option("--keep-inputs-days", type=click.IntRange(0), help="Days that kept inputs are kept; default: the same.")
-def prune_command(keep_days: int, keep_inputs_days: int | None) -> None:
+@click.option(
+    "--keep-desk-log-days", type=click.IntRange(1), help="Days that looks at the desk are kept; default: all."
+)
+def prune_command(keep_days: int, keep_inputs_days: int | None, keep_desk_log_days: int | None) -> None:
     """Remove what is older than it may be, and the ids of expired tokens. The log can still be verified."""
     database = _open()
     now = datetime.now(UTC)
-    before, inputs_before = (
-        (now - timedelta(days=days)).isoformat(timespec="milliseconds")
-        for days in (keep_days, keep_days if keep_inputs_days is None else keep_inputs_days)
+    before, inputs_before, desk_log_before = (
+        "" if days is None else (now - timedelta(days=days)).isoformat(timespec="milliseconds")
+        for days in (keep_days, keep_days if keep_inputs_days is None else keep_inputs_days, keep_desk_log_days)
     )
-    gone = prune_store(database, before, inputs_before)
+    gone = prune_store(database, before, inputs_before, desk_log_before)
     tokens = SeenTokens(database).forget_expired(int(now.timestamp()))
     database.close()
     click.echo(
         f"removed {gone.decisions} decisions, {gone.kept_inputs} kept inputs, {gone.feedback} feedback, "
-        f"{tokens} expired token ids"
+        f"{tokens} expired token ids, {gone.desk_log} looks at the desk"
     )
 
 
@@ -148,9 +151,9 @@ def prune_command(keep_days: int, keep_inputs_days: int | None) -> None:
 def replay_command(since: str | None) -> None:
     """Decide logged decisions again from their kept inputs and report what comes out otherwise."""
     settings = load_settings()
-    if not settings.inputs_key:
+    keys, start = log_keys(settings, may_make=False).inputs, _from(since)
+    if keys is None:
         raise SettingsError("CDS_INPUTS_KEY: set it to the key with which the inputs were sealed.")
-    keys, start = InputKeys(settings.inputs_key), _from(since)
     database = _open()
     logged, kept = count_since(database, start)
     library = load_library(signoff_file=settings.signoff_file, only_signed=settings.only_signed_rules)

@@ -8,6 +8,7 @@ from typing import Any
 from cds_service.record import conditions, observations, salvage, work
 from cds_service.record.ages import Birth, Gestation
 from cds_service.record.binding import Bound, Json
+from cds_service.record.codes import has_code
 from cds_service.record.decode import (
     READABLE_TYPES,
     CodeableConcept,
@@ -31,6 +32,7 @@ from cds_service.record.gestation import choose, gestations_of
 from cds_service.record.labs import results_of
 from cds_service.record.observations import COUNTED, When, when_of
 from cds_service.record.patient_record import Facts, PatientRecord, Uncoded
+from cds_service.record.qualifiers import is_qualifier
 from cds_service.record.reading import Reading
 from cds_service.record.specimens import spoiled_by
 from cds_service.record.times import DAY, Span, parse_span
@@ -56,6 +58,7 @@ class _Chart:
         self._unreadable: list[Unreadable] = []
         self._passed_over: list[Json] = []
         self._texts: list[tuple[str, str, str]] = []
+        self._unknown_codes: dict[tuple[str, str], None] = {}
         self._ignored: list[Unreadable] = []
         self._patient_reference = ""
         self._sent_medicines: dict[str, CodeableConcept | None] = {}
@@ -77,6 +80,7 @@ class _Chart:
             unreadable=tuple(self._unreadable),
             uncoded=self._uncoded(),
             ignored=tuple(self._ignored),
+            unknown_codes=tuple(self._unknown_codes),
         )
         return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
 
@@ -248,6 +252,8 @@ class _Chart:
             return
         texts = [concept.text or "", *(coding.display or "" for coding in concept.coding)]
         self._texts.append((reference, element, " ".join(texts)))
+        if not _understood_elsewhere(concept, self._reading):
+            self._unknown_codes.update({(c.system or "", c.code): None for c in concept.coding if c.code})
 
     def _uncoded(self) -> tuple[Uncoded, ...]:
         """The texts that look like a finding; those of Observations passed over are searched all at once."""
@@ -264,6 +270,12 @@ class _Chart:
             if (word := next((word for word in words if word in text.casefold()), None))
         )
         return tuple(dict.fromkeys(found))
+
+
+def _understood_elsewhere(concept: CodeableConcept, reading: Reading) -> bool:
+    """Whether it is no finding's code and yet one of ours: of a qualifier, or the words present and absent."""
+    known = has_code(concept, reading.present_codes) or has_code(concept, reading.absent_codes)
+    return known or is_qualifier(concept, reading)
 
 
 def _urls_of(bound: Bound) -> dict[tuple[str, str], list[str]]:

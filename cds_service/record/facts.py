@@ -89,7 +89,10 @@ class Finding(Struct, frozen=True, kw_only=True, eq=False):
 
 
 class LabResult(Struct, frozen=True, kw_only=True):
-    """One measurement of an analyte, not yet judged. ``value`` is in the unit of ``scale``."""
+    """One measurement of an analyte, not yet judged. ``value`` is in the unit of ``scale``.
+
+    ``unknown_unit``: the unit written that is not in the analyte's table.
+    """
 
     analyte: str
     span: Span | None
@@ -99,6 +102,7 @@ class LabResult(Struct, frozen=True, kw_only=True):
     ranges: tuple[tuple[float | None, float | None], ...]
     evidence: Evidence
     problem: str = ""
+    unknown_unit: str = ""
 
 
 class Work(Struct, frozen=True, kw_only=True):

@@ -82,6 +82,7 @@ def _results(
             scale, factor = analyte.units[code]
             value = scaled(interval, factor)
         written = part.valueQuantity.value if part.valueQuantity is not None else None
+        unit = (part.valueQuantity.code or part.valueQuantity.unit or "") if part.valueQuantity is not None else ""
         sign = (part.valueQuantity.comparator or "") if part.valueQuantity is not None else ""
         found.append(
             LabResult(
@@ -100,6 +101,7 @@ def _results(
                     code or "",
                 ),
                 problem=problem,
+                unknown_unit=unit if code is None else "",
             )
         )
     return found

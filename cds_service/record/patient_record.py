@@ -41,7 +41,10 @@ NOT_WRITTEN = FindingState()
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """Everything gathered from the resources, before it is put together."""
+    """Everything gathered from the resources, before it is put together.
+
+    ``unknown_codes``: system and code of what was read of findings and could not be understood, each once.
+    """
 
     birth: Birth | None = None
     birth_evidence: Evidence | None = None
@@ -53,6 +56,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     unreadable: tuple[Unreadable, ...] = ()
     uncoded: tuple[Uncoded, ...] = ()
     ignored: tuple[Unreadable, ...] = ()
+    unknown_codes: tuple[tuple[str, str], ...] = ()
 
 
 class PatientRecord:

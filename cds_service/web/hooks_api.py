@@ -13,13 +13,14 @@ from cds_service.hooks.discovery import SERVICE_ID, discovery
 from cds_service.hooks.kept_request import write_kept
 from cds_service.hooks.request import AS_OF, FHIR_ID_LENGTH, HookRequest, parse_request
 from cds_service.hooks.respond import respond
+from cds_service.log_keys import LogKeys
 from cds_service.record.times import moment
-from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Settings
 from cds_service.store.decisions import DecisionLog
 from cds_service.web.answers import json_answer, request_id
 from cds_service.web.callers import Callers
 from cds_service.web.health import Health
+from cds_service.web.in_force import RulesInForce
 from cds_service.web.logs import logger
 from cds_service.web.recording import client_id, decision_of
 
@@ -28,19 +29,18 @@ MEDIA_TYPES = ("application/json", "application/fhir+json")
 
 
 def hooks_blueprint(
-    library: RuleLibrary, settings: Settings, callers: Callers, log: DecisionLog, health: Health,
-    now: Callable[[], datetime],
+    rules: RulesInForce, settings: Settings, callers: Callers, log: DecisionLog, keys: LogKeys,
+    health: Health, now: Callable[[], datetime],
 ) -> Blueprint:  # fmt: skip
     """The endpoints under /cds-services. ``now`` is the clock."""
     api = Blueprint("hooks", __name__)
     versions = (settings.discovery_version, settings.hook_version)
-    services = discovery(library, *versions)
-    etag = "-".join([library.hash, *filter(None, versions)])
 
     @api.get("/cds-services")
     def discover() -> Response:
-        answer = json_answer(services)
-        answer.set_etag(etag)
+        library = rules.library
+        answer = json_answer(discovery(library, *versions))
+        answer.set_etag("-".join([library.hash, str(len(library.signatures)), *filter(None, versions)]))
         answer.headers["Cache-Control"] = "no-cache"
         answer.make_conditional(request)
         return answer
@@ -53,14 +53,15 @@ def hooks_blueprint(
         if len(hook_request.patient_id) > FHIR_ID_LENGTH:
             logger.info("long-id", client=client_id(), request_id=request_id())
         as_of = moment_of(hook_request, settings, now)
+        library = rules.library
         response = respond(hook_request, library, as_of, settings.base_url, callers.access())
         health.seconds.observe(time.perf_counter() - started)
         health.rules_failed(response.failed_rules)
         for card in response.body["cards"]:
             health.cards.labels(card["source"]["topic"]["code"], card["indicator"]).inc()
         g.cards = len(response.body["cards"])
-        kept = write_kept(hook_request, response, settings.base_url) if settings.keep_inputs else None
-        log.record(decision_of(hook_request, response, library, request_id(), now(), kept))
+        kept = write_kept(hook_request, response, settings.base_url) if keys.keeps_inputs else None
+        log.record(decision_of(hook_request, response, library, request_id(), now(), kept, keys.pseudonym))
         return json_answer(response.body)
 
     @api.route("/cds-services/<service_id>", methods=["GET", "PUT", "PATCH", "DELETE"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +14,16 @@ from cds_service.hooks.cards import BASIS
 from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.respond import HookResponse
+from cds_service.record.patient_record import Facts
 from cds_service.record.times import iso
 from cds_service.rules.library import RuleLibrary
+from cds_service.rules.rule import Outcome
 from cds_service.store.chain import digest
 from cds_service.store.decision import CardShown, Decision
+from cds_service.store.pseudonyms import pseudonym
+
+WITHOUT_BLANK = re.compile("[!-~]{1,120}")
+MOST_UNREAD = 20
 
 
 def client_id() -> str:
@@ -32,13 +39,14 @@ def written(when: datetime) -> str:
 
 def decision_of(
     hook_request: HookRequest, response: HookResponse, library: RuleLibrary, request_id: str, now: datetime,
-    kept: bytes | None = None,
+    kept: bytes | None = None, pseudonym_key: bytes | None = None,
 ) -> Decision:  # fmt: skip
     """What the decision log keeps of a call. ``kept``: the input, where the settings say that it is kept."""
+    caller = client_id()
     return Decision(
         decided_at=written(now),
         request_id=request_id,
-        client_id=client_id(),
+        client_id=caller,
         service=SERVICE_ID,
         hook_instance=hook_request.hook_instance,
         as_of=iso(response.record.as_of),
@@ -48,7 +56,26 @@ def decision_of(
         inputs=response.inputs,
         cards=[card_shown(card) for card in response.body["cards"]],
         kept=kept,
+        pseudonym=pseudonym(pseudonym_key, caller, hook_request.patient_id) if pseudonym_key is not None else "",
+        missing={e.rule.id: e.missing for e in response.evaluations if e.outcome is Outcome.DATA_REQUIRED},
+        unread=unread_of(response.record.facts),
     )
+
+
+def unread_of(facts: Facts) -> Sequence[tuple[str, str]]:
+    """What was not understood, each once: our words for texts, codes and units as written, our reasons.
+
+    A code or a unit with a blank in it is a text, which may speak of the patient: it is left out.
+    """
+    unknown_units = [lab.unknown_unit for results in facts.labs.values() for lab in results if lab.unknown_unit]
+    if not (facts.uncoded or facts.unknown_codes or unknown_units or facts.unreadable):
+        return ()
+    codes = [f"{system}|{code}" for system, code in facts.unknown_codes]
+    found = [("uncoded", text.word) for text in facts.uncoded]
+    found += [("unknown-code", code) for code in codes if WITHOUT_BLANK.fullmatch(code)]
+    found += [("unknown-unit", unit) for unit in unknown_units if WITHOUT_BLANK.fullmatch(unit)]
+    found += [("unreadable", item.reason) for item in facts.unreadable]
+    return list(dict.fromkeys(found))[:MOST_UNREAD]
 
 
 def card_shown(card: Mapping[str, Any]) -> CardShown:
