@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,11 +127,19 @@ def every_answer(sandbox: FlaskClient) -> dict[str, Json]:
 
 
 @pytest.fixture
-def log_lines(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What our logger writes. (capfd sees nothing of it: the logger took sys.stderr when it was imported.)"""
+def log_lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the service logs: the lines of our logger, and those of libraries in our form.
+
+    capfd sees nothing of the former, for the logger took sys.stderr when it was imported; caplog has the latter in
+    another form, which nobody writes.
+    """
     written = io.StringIO()
     monkeypatch.setattr(logs.logger, "_logger", structlog.PrintLogger(written))
-    return written
+    libraries = logging.StreamHandler(written)
+    libraries.setFormatter(logs.LibraryLines())
+    logging.getLogger().addHandler(libraries)
+    yield written
+    logging.getLogger().removeHandler(libraries)
 
 
 @pytest.fixture

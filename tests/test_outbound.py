@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import io
 import json
 import socket
 import threading
@@ -631,7 +632,7 @@ def test_the_breaker_opens_tries_once_and_closes() -> None:
     assert [fail(), fail()] == [Entry.FREE] * 2
 
 
-def test_the_token_is_shown_nowhere(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_token_is_shown_nowhere(log_lines: io.StringIO, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with FaultyServer(serves(SPEAKS)) as server, FaultyServer(says(b"{}", "500 Oops")) as broken:
         settings = Settings(
             database_url=f"sqlite:///{tmp_path}/x.sqlite3", sandbox_fhir_bases=f"{server.base},{broken.base}"
@@ -644,7 +645,9 @@ def test_the_token_is_shown_nowhere(capfd: pytest.CaptureFixture[str], tmp_path:
     parsed = parse_request(json.dumps(asking(SPEAKS, server.base)).encode())
     written = capfd.readouterr()
     kept = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    for text in (good.text, bad.text, written.out, written.err, repr(parsed), kept.decode("latin-1")):
+    logged = log_lines.getvalue()
+    assert logged.count('"event": "answered"') == 2
+    for text in (good.text, bad.text, logged, written.out, written.err, repr(parsed), kept.decode("latin-1")):
         assert TOKEN not in text
     assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
 

@@ -6,6 +6,7 @@ socket was opened, and the token's id can still be used.
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import time
@@ -350,12 +351,22 @@ def test_all_refusals_look_the_same(place: Place) -> None:
     assert len(seen) == 1
 
 
-def test_no_refusal_writes_the_token_into_the_log(place: Place, capfd: pytest.CaptureFixture[str]) -> None:
-    mine = token(EC, claims(iss="https://canary-1.example", jti="canary-2"), kid="canary-3")
+@pytest.mark.parametrize("cause", ["issuer", "key", "signature", "expired"])
+def test_no_refusal_writes_the_token_into_the_log(
+    cause: str, place: Place, log_lines: io.StringIO, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = {
+        "issuer": token(EC, claims(iss="https://canary.example", jti="canary")),
+        "key": token(EC, claims(jti="canary"), kid="canary"),
+        "signature": token(FORGER, claims(jti="canary")),
+        "expired": token(EC, claims(jti="canary", iat=now() - 600, exp=now() - 300)),
+    }[cause]
     call(place.app, f"Bearer {mine}")
-    written = capfd.readouterr()
-    assert "canary" not in written.out + written.err
-    assert mine.split(".")[1] not in written.out + written.err
+    logged = log_lines.getvalue()
+    assert f'"cause": "{cause}"' in logged
+    printed = "".join(capfd.readouterr())
+    for secret in ("canary", *mine.split(".")):
+        assert secret not in logged + printed
 
 
 def test_a_token_is_good_once_and_a_refused_one_does_not_use_up_its_id(place: Place) -> None:
