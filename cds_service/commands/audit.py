@@ -17,15 +17,17 @@ from cds_service.errors import InputError
 from cds_service.population.answers import answer_patient
 from cds_service.population.audit import Options, answer_all, publish, run_of
 from cds_service.population.compare import SAME, compare_patient, comparison
-from cds_service.population.encounters import replay_patient, replay_summary
+from cds_service.population.encounters import ENCOUNTERS, replay_patient, replay_summary
+from cds_service.population.monthly import MONTHS, monthly_patient
 from cds_service.population.outputs import write_audit
 from cds_service.record.sources import SOURCES
-from cds_service.record.times import iso, moment, parse_as_of
+from cds_service.record.times import iso, moment, parse_as_of, parse_span
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.settings import load_settings
 
 EVERY = 5.0  # seconds between plain lines
 INCOMPLETE, CHANGED = 3, 4  # exit codes
+REPLAYS = {"encounters": (replay_patient, ENCOUNTERS), "monthly": (monthly_patient, MONTHS)}
 
 
 class Shown:
@@ -88,8 +90,11 @@ def common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def options_of(as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...]) -> Options:
-    """The options as the audit takes them. Raises InputError when --as-of is no date."""
+def options_of(
+    as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
+    since: str | None = None,
+) -> Options:  # fmt: skip
+    """The options as the audit takes them. Raises InputError when --as-of or --since is no date."""
     when: int | None = moment(datetime.now(UTC))
     if as_of is not None:
         when = parse_as_of(as_of)
@@ -97,8 +102,17 @@ def options_of(as_of: str | None, workers: int, memory: int, parts: int | None, 
         raise InputError(f"--as-of {as_of}: give a date (2026-11-22) or an instant (2026-11-22T10:00:00Z)")
     return Options(
         as_of=when, public_url=load_settings().base_url, exported=tuple(sorted(exported)), workers=workers,
-        memory=memory, parts=parts,
+        memory=memory, parts=parts, since=_beginning(since),
     )  # fmt: skip
+
+
+def _beginning(since: str | None) -> int | None:
+    if since is None:
+        return None
+    span = parse_span(since)
+    if span is None or len(since) < 10:
+        raise InputError(f"--since {since}: give a date (2026-11-22) or an instant (2026-11-22T10:00:00Z)")
+    return span.lo
 
 
 @click.command("audit")
@@ -106,17 +120,19 @@ def options_of(as_of: str | None, workers: int, memory: int, parts: int | None, 
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="An empty or new folder.")
 @click.option("--exact", is_flag=True, help="Small numbers of infants are shown, and none is rounded.")
 @click.option("--no-parquet", is_flag=True, help="Write NDJSON only.")
-@click.option("--at", type=click.Choice(["encounters"]), help="Replay: at each encounter, with what was known then.")
+@click.option("--at", type=click.Choice(list(REPLAYS)),
+              help="Replay: at each encounter, or each end of a month of life, with what was known then.")  # fmt: skip
+@click.option("--since", help="Only patients of whom anything was changed or recorded since this date or instant.")
 @common
 def audit_command(
-    folder: Path, out: Path, exact: bool, no_parquet: bool, at: str | None, as_of: str | None, workers: int,
-    memory: int, parts: int | None, exported: tuple[str, ...],
+    folder: Path, out: Path, exact: bool, no_parquet: bool, at: str | None, since: str | None, as_of: str | None,
+    workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
 ) -> None:  # fmt: skip
     """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
-    options, library = options_of(as_of, workers, memory, parts, exported), load_library()
+    options, library = options_of(as_of, workers, memory, parts, exported, since), load_library()
     shown = Shown(Console(stderr=True, highlight=False))
     if at is not None:
-        _replay(folder, out, options, library, exact, shown)
+        _replay(folder, out, options, library, exact, shown, at)
         return
     try:
         audited = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, shown)
@@ -137,17 +153,20 @@ def audit_command(
         sys.exit(INCOMPLETE)
 
 
-def _replay(folder: Path, out: Path, options: Options, library: RuleLibrary, exact: bool, shown: Shown) -> None:
-    """The first card of each infant that would have come at an encounter, and what followed it."""
+def _replay(
+    folder: Path, out: Path, options: Options, library: RuleLibrary, exact: bool, shown: Shown, at: str
+) -> None:
+    """The first card of each infant that would have come at one of the moments, and what followed it."""
+    ask, asked_at = REPLAYS[at]
     try:
-        audited = answer_all(folder, out, replay_patient, (None,), (library.hash,), options, shown)
+        audited = answer_all(folder, out, ask, (None,), (library.hash,), options, shown)
     finally:
         shown.stop()
-    run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": "encounters", "exact": exact})
-    summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact)
+    run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": at, "exact": exact})
+    summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact, asked_at)
     (audited.results / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     publish(out)
-    click.echo(f"{out}: run {run['id']}, {summary['encounters']} encounters of {summary['patients']} patients")
+    click.echo(f"{out}: run {run['id']}, {summary[asked_at]} {asked_at} of {summary['patients']} patients")
     for heading in ("firstCard", "orderOrWorkFollowedAfter"):
         click.echo(f"  {heading}: " + ", ".join(f"{name} {number}" for name, number in summary[heading].items()))
 

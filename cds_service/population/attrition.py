@@ -15,6 +15,7 @@ from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Outcome, Rule
 
 # In the order of the way. Of several rules, an infant counts where the rule that came furthest left it.
+UNCHANGED = "not changed since"  # a patient who was not asked about
 NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED = "not evaluated", "other age", "no finding", "excluded"
 NOT_EVALUABLE, DONE, RECOMMENDED, FAILED = "not evaluable", "done or ordered", "recommended", "rule failed"
 STAGES = (NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED, FAILED, NOT_EVALUABLE, DONE, RECOMMENDED)

@@ -29,6 +29,7 @@ from cds_service.population.partition import (
 from cds_service.population.pool import Done, Job, replace_file, result_file, run_parts
 from cds_service.population.summary import add_found_later, require
 from cds_service.record.sources import SOURCES
+from cds_service.record.times import iso
 
 WORK, PLAN, RESULTS, PUBLISHED = ".work", "plan.json", "results", "published.json"
 FEWEST_PARTS, MOST_PARTS = 32, 4096  # so that every worker has something to do, and each file its name
@@ -38,11 +39,12 @@ LINE_COST = 3  # memory that a part takes in a worker, for each of its bytes
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """What decides the answers (``as_of``, ``public_url``, ``exported``) and what decides only how they are had."""
+    """What decides the answers (to ``since``), and what decides only how they are had."""
 
     as_of: int
     public_url: str
     exported: tuple[str, ...] = ()
+    since: int | None = None  # only patients with anything new since this moment
     workers: int = 1
     memory: int = 96  # megabytes that the part in a worker may take
     parts: int | None = None
@@ -87,7 +89,7 @@ def answer_all(
     work = _workplace(folder, out, files, hashes, options, ask.__name__)
     input_ = _partitioned(files, work, options, progress)
     exported = Exported(_exported(input_, options), frozenset(input_.lost_types))
-    job = Job(work, ask, cards, options.as_of, options.public_url, exported)
+    job = Job(work, ask, cards, options.as_of, options.public_url, exported, options.since)
     left = [part for part in range(input_.parts) if not result_file(work, part).exists()]
     progress.phase("answer", "parts", input_.parts)
     progress.advance(input_.parts - len(left))
@@ -111,7 +113,7 @@ def _workplace(
         "folder": str(folder.resolve()),
         "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         "rules": list(hashes), "asked": asked, "as_of": options.as_of, "public_url": options.public_url,
-        "exported": list(options.exported), "longest": options.longest_line,
+        "exported": list(options.exported), "longest": options.longest_line, "since": options.since,
     }  # fmt: skip
     how = {"version": version("cds-service"), "parts": options.parts, "memory": options.memory}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -234,4 +236,6 @@ def run_of(
         "inputDigest": audited.input_digest, "ruleSets": list(hashes), "rulesVersion": version,
         "asOf": options.as_of, "publicUrl": options.public_url, "exported": sorted(audited.exported.types), **extra,
     }  # fmt: skip
+    if options.since is not None:
+        said["since"] = iso(options.since)
     return {"id": hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16], **said}

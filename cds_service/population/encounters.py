@@ -35,7 +35,7 @@ KNOWN_BY: Mapping[str, tuple[str, ...]] = {
 }
 LEADS = ((0, "same day"), (7, "1 to 7 days"), (30, "8 to 30 days"), (90, "31 to 90 days"))
 LATER, NOTHING = "over 90 days", "nothing followed"
-SILENT = "at no encounter"  # of the infants who could be asked about at one at least
+ENCOUNTERS = "encounters"
 
 
 def known_at(resource: Json) -> Span | None:
@@ -73,15 +73,22 @@ def moments(resources: Iterable[Json], until: int) -> list[int]:
 
 def replay_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking, counts: Counts) -> Rows:
     """The first card that would have come, at which encounter, and what work of it followed and when."""
+    return replay(chart, medications, asking, counts, moments(chart.resources, asking.as_of), ENCOUNTERS)
+
+
+def replay(
+    chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking, counts: Counts, when: Sequence[int],
+    asked_at: str,
+) -> Rows:  # fmt: skip
+    """The same at these moments, the earliest first. ``asked_at``: what they are, such as ``encounters``."""
     counts["patients",] += 1
     count_faults(chart, counts)
     known = [(known_at(resource), resource) for resource in chart.resources]
-    encounters = moments(chart.resources, asking.as_of)
-    counts["encounters",] += len(encounters)
+    counts[asked_at,] += len(when)
     first: tuple[int, HookResponse] | None = None
     firsts: dict[str, str] = {}
     said = asked = 0
-    for moment in encounters:
+    for moment in when:
         response = _at(moment, chart, known, medications, asking)
         if response is None:
             continue
@@ -93,21 +100,26 @@ def replay_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], aski
         for card in response.body["cards"]:
             for rule in card["extension"][BASIS]["rules"]:
                 firsts.setdefault(rule["id"], iso(moment))
-    counts["encounters not evaluated",] += len(encounters) - asked
+    counts[f"{asked_at} not evaluated",] += len(when) - asked
     if first is None:
-        counts["first card", SILENT if asked else NOT_EVALUATED] += 1
+        counts["first card", silent(asked_at) if asked else NOT_EVALUATED] += 1
         return Rows({})
     counts["first card", first[1].body["cards"][0]["indicator"]] += 1
     for name in firsts:
         counts["rule", name] += 1
     row: Json = {
-        "patient": chart.patient, "encounters": len(encounters), "withCards": said, "firstCard": iso(first[0]),
+        "patient": chart.patient, asked_at: len(when), "withCards": said, "firstCard": iso(first[0]),
         "urgency": first[1].body["cards"][0]["indicator"], "firstByRule": firsts,
         "followed": _followed(first, chart, medications, asking),
     }  # fmt: skip
     leads = [item["days"] for item in row["followed"]]
     counts["lead", lead_band(min(leads, default=None))] += 1
     return Rows({"replay": [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)]})
+
+
+def silent(asked_at: str) -> str:
+    """Where an infant counts who could be asked about at one of the moments at least, and got a card at none."""
+    return f"at no {asked_at.removesuffix('s')}"
 
 
 def lead_band(days: int | None) -> str:
@@ -173,15 +185,15 @@ def _first_work(workup: str, day: int, record: PatientRecord, library: RuleLibra
     return {"days": days, "reference": reference, "ordered": ordered}
 
 
-def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool) -> Json:
+def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool, asked_at: str) -> Json:
     """How urgent the first card would have been, by which rules one ever came, and how early."""
     disclosure = Disclosure(exact)
     firsts, leads = table_of(counts, "first card"), table_of(counts, "lead")
     require("patients replayed", firsts.total(), counts["patients",])
-    require("first cards", leads.total(), counts["patients",] - firsts[SILENT] - firsts[NOT_EVALUATED])
+    require("first cards", leads.total(), counts["patients",] - firsts[silent(asked_at)] - firsts[NOT_EVALUATED])
     return {
         "run": dict(run), "numbers": disclosure.told, "patients": disclosure.shown(counts["patients",]),
-        "encounters": counts["encounters",], "encountersNotEvaluated": counts["encounters not evaluated",],
+        asked_at: counts[asked_at,], f"{asked_at}NotEvaluated": counts[f"{asked_at} not evaluated",],
         "firstCard": disclosure.table(firsts),
         "byRule": disclosure.table(table_of(counts, "rule")),
         "orderOrWorkFollowedAfter": disclosure.table(

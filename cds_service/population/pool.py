@@ -17,6 +17,7 @@ from cds_service.errors import InputError, MalformedJson
 from cds_service.hooks.strict_json import load
 from cds_service.population.answers import Asking, Rows
 from cds_service.population.attrition import Counts
+from cds_service.population.changed import changed_since, count_unchanged
 from cds_service.population.infant_request import Chart, Exported, Json, read_chart_lines, references_to_medications
 from cds_service.population.partition import MEDICATIONS, disk_refused
 from cds_service.rules.library import RuleLibrary, load_library
@@ -33,6 +34,7 @@ class Job(NamedTuple):
     as_of: int
     public_url: str
     exported: Exported
+    since: int | None = None
 
 
 class Done(NamedTuple):
@@ -98,30 +100,53 @@ def _answer_part(part: int) -> Done:
         raise disk_refused(job.folder, problem) from None
 
 
+class Answered(NamedTuple):
+    """The rows of a part's outputs, by patient, and what is counted of it."""
+
+    rows: dict[str, list[bytes]]
+    state: Json
+
+
 def _answer(job: Job, part: int) -> Done:
     groups = _groups(job.folder / f"part-{part:04}")
+    answered = answer_groups(job, groups, Medications(job.folder / MEDICATIONS), _LIBRARIES)
+    return keep_answers(job.folder, part, answered)
+
+
+def keep_answers(folder: Path, part: int, answered: Answered) -> Done:
+    """Write down a finished part."""
+    for name, found in answered.rows.items():
+        replace_file(folder / f"{name}-{part:04}", b"".join(found))
+    replace_file(result_file(folder, part), orjson.dumps(answered.state))
+    return Done(part, answered.state["patients"], answered.state["lines"])
+
+
+def answer_groups(
+    job: Job, groups: dict[bytes, list[tuple[bytes, bytes]]], medications: Medications,
+    libraries: tuple[RuleLibrary, ...],
+) -> Answered:  # fmt: skip
+    """Ask about every patient in these groups of lines, by id; the groups are used up."""
     lines = sum(map(len, groups.values()))
     charts = (read_chart_lines(patient.decode(), groups.pop(patient)) for patient in sorted(groups))
     counts: Counts = Counter()
     rows: dict[str, list[bytes]] = {}
     bad: list[tuple[str, str]] = []
-    medications = _Medications(job.folder / MEDICATIONS)
     for chart in charts:
-        needed = medications.of(references_to_medications(chart.resources))
         bad += chart.bad
-        asking = Asking(_LIBRARIES, job.as_of, job.public_url, job.exported)
+        if job.since is not None and not changed_since(chart, job.since):
+            count_unchanged(chart, counts)
+            continue
+        needed = medications.of(references_to_medications(chart.resources))
+        asking = Asking(libraries, job.as_of, job.public_url, job.exported)
         for name, found in job.ask(chart, needed, asking, counts).lines.items():
             key = chart.patient.encode()
             rows.setdefault(name, []).extend(b"%b\t%b" % (key, line) for line in found)
-    for name, found in rows.items():
-        replace_file(job.folder / f"{name}-{part:04}", b"".join(found))
-    state = {
+    state: Json = {
         "patients": counts["patients",], "lines": lines, "outputs": sorted(rows),
         "counts": sorted([*key, number] for key, number in counts.items()),
         "bad": bad,
     }  # fmt: skip
-    replace_file(result_file(job.folder, part), orjson.dumps(state))
-    return Done(part, counts["patients",], lines)
+    return Answered(rows, state)
 
 
 def _groups(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
@@ -134,7 +159,7 @@ def _groups(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
     return groups
 
 
-class _Medications:
+class Medications:
     """The Medication resources by id. They are about nobody, so any patient of any part may refer to them."""
 
     def __init__(self, path: Path) -> None:

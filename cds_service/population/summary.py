@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cds_service.population.attrition import BAND_NAMES, NOT_EVALUATED, STAGES, Counts
+from cds_service.population.attrition import BAND_NAMES, NOT_EVALUATED, STAGES, UNCHANGED, Counts
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.partition import Partitioned, Tally
 from cds_service.record.sources import SOURCES
@@ -44,6 +44,7 @@ def summary_of(
         "patients": {
             "all": disclosure.shown(patients), "evaluated": disclosure.shown(evaluated),
             "notEvaluated": shown(table_of(counts, "refused")),
+            **({"notChangedSince": disclosure.shown(counts[UNCHANGED,])} if "since" in run else {}),
         },
         "attrition": shown(_staged(table_of(counts, "stage"))),
         "byAge": {band: shown(_staged(table_of(counts, "age", band))) for band in BAND_NAMES},
