@@ -150,8 +150,9 @@ def test_the_description_refuses_what_the_service_refuses(document: dict[str, An
 NO_DATA = json.dumps(sample("clonus-both-sides") | {"prefetch": {}})
 
 
-def sent_by(client: Any, text: str) -> Any:
-    return client.post("/api", data={"request": text})
+def sent_by(client: Any, text: str | bytes) -> Any:
+    form = re.search(r'name="csrf" value="([^"]+)"', client.get("/api").text)
+    return client.post("/api", data={"request": text, "csrf": form[1] if form else ""})
 
 
 def told(answer: Any) -> Any:
@@ -180,7 +181,7 @@ def test_a_request_sent_from_the_page_is_answered_as_by_the_service(app: Flask) 
     ("[]", 400, "request.not-an-object"), (NO_DATA, 412, "data.missing"),
 ])  # fmt: skip
 def test_a_refusal_is_shown_on_the_page_and_markup_is_not_run(app: Flask, text: str, status: int, code: str) -> None:
-    answer = app.test_client().post("/api", data={"request": text.encode("utf-8", "surrogatepass")})
+    answer = sent_by(app.test_client(), text.encode("utf-8", "surrogatepass"))
     assert (answer.status_code, told(answer)["issue"][0]["details"]["coding"][0]["code"]) == (status, code)
     assert "<script" not in answer.text
 

@@ -14,6 +14,7 @@ from cds_service.web.logs import logger
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+PAGES = f"{POLICY}; script-src 'self'; connect-src 'self'"  # for a script of our own that asks us; no inline one
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -29,7 +30,13 @@ def frame_answers(app: Flask, settings: Settings, health: Health) -> None:
     origins = settings.origins
     https = settings.base_url.startswith("https://")
 
+    def is_page() -> bool:
+        """Whether this is for people: pages of elsewhere may call programs' interfaces, but never read a page."""
+        return hasattr(app.view_functions.get(request.endpoint or ""), "role")
+
     def allowed_origin() -> str | None:
+        if is_page():
+            return None
         origin = request.headers.get("Origin")
         if "*" in origins:
             return "*"
@@ -47,7 +54,7 @@ def frame_answers(app: Flask, settings: Settings, health: Health) -> None:
         headers = answer.headers
         headers["X-Request-Id"] = request_id()
         headers.update(HEADERS)
-        headers.setdefault("Content-Security-Policy", POLICY)
+        headers.setdefault("Content-Security-Policy", PAGES if is_page() else POLICY)
         headers.setdefault("Cache-Control", "no-store")
         if https:
             headers["Strict-Transport-Security"] = TWO_YEARS

@@ -26,6 +26,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
+IN_MEMORY = ("/cds-services", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/")
 BODY_SECONDS = 10.0
 WAITING_AT_ONCE = 128
 
@@ -124,10 +125,12 @@ class Front:
 
 
 def may_wait(environ: dict[str, Any], body: bytes) -> bool:
-    """Whether answering may need a database (token, feedback) or a FHIR server.
+    """Whether answering may need a database (token, feedback, pages), an identity provider or a FHIR server.
 
     A body that hides the name ``fhirServer`` behind escapes is answered without asking that server.
     """
+    if not environ["PATH_INFO"].startswith(IN_MEMORY):
+        return True
     if environ["REQUEST_METHOD"] != "POST":
         return "HTTP_AUTHORIZATION" in environ
     return "HTTP_AUTHORIZATION" in environ or b"fhirServer" in body or environ["PATH_INFO"].endswith("/feedback")
@@ -165,6 +168,7 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
             continue
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
-        environ[key] = f"{environ[key]},{value}" if key in environ else value
+        between = "; " if key == "HTTP_COOKIE" else ","
+        environ[key] = f"{environ[key]}{between}{value}" if key in environ else value
     environ["CONTENT_LENGTH"] = str(len(body))
     return environ

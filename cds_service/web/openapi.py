@@ -21,6 +21,7 @@ from cds_service.hooks.respond import respond
 from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Profile, Settings
 from cds_service.web.answers import json_answer, outcome
+from cds_service.web.desk.roles import Role, requires
 from cds_service.web.hooks_api import moment_of
 
 SAMPLE = "clustered-awake-jerks.json"
@@ -52,12 +53,14 @@ def openapi_blueprint(library: RuleLibrary, settings: Settings, now: Callable[[]
         )  # fmt: skip
 
     @pages.get("/api")
+    @requires(Role.PUBLIC)
     def api() -> str:
         return page(files("fixtures").joinpath(SAMPLE).read_text(encoding="utf-8") if sandbox else "")
 
     if sandbox:
 
         @pages.post("/api")
+        @requires(Role.PUBLIC)
         def try_out() -> tuple[str, int]:
             sent = request.form.get("request", "")
             try:
