@@ -19,7 +19,7 @@ from cds_service.store.decision import Decision
 from cds_service.store.schema import daily_counts
 
 KEY = tuple(column.name for column in daily_counts.primary_key)
-NOT_COUNTED = "not-applicable"
+NOT_COUNTED = frozenset({"not-applicable", "not-applicable (silent)"})
 LONGEST = 120
 OF_A_RESOURCE = re.compile(r"[^\s:]*/\S*?(?: (?P<part>[^:]+))?: (?P<reason>.*)", re.DOTALL)
 
@@ -29,9 +29,9 @@ def rule_set_name(version: str, hash: str) -> str:
     return f"{version} {hash[:12]}"
 
 
-def spoken(outcomes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def spoken(outcomes: Mapping[str, str]) -> list[tuple[str, str]]:
     """Rule and outcome of every rule that applied, or might have."""
-    return ((rule, outcome) for rule, outcome in outcomes.items() if not outcome.startswith(NOT_COUNTED))
+    return [of_rule for of_rule in outcomes.items() if of_rule[1] not in NOT_COUNTED]
 
 
 def counts_of(decisions: Iterable[Decision]) -> Sequence[dict[str, Any]]:
@@ -39,13 +39,13 @@ def counts_of(decisions: Iterable[Decision]) -> Sequence[dict[str, Any]]:
 
     In one order, so that writers who add to the same counts wait for one another and never in a circle.
     """
-    counted: Counter[tuple[str, ...]] = Counter()
+    counted: dict[tuple[str, str, str], Counter[tuple[str, str, str]]] = {}
     for decision in decisions:
         rule_set = rule_set_name(decision.rule_set_version, decision.rule_set_hash)
         place = decision.decided_at[:10], decision.client_id, rule_set
-        for kind, name, detail in _of(decision):
-            counted[*place, kind, name[:LONGEST], detail[:LONGEST]] += 1
-    return [dict(zip(KEY, key, strict=True)) | {"count": number} for key, number in sorted(counted.items())]
+        counted.setdefault(place, Counter()).update(_of(decision))
+    keys = sorted((*place, *what, number) for place, whats in counted.items() for what, number in whats.items())
+    return [dict(zip((*KEY, "count"), key, strict=True)) for key in keys]
 
 
 def _of(decision: Decision) -> Iterator[tuple[str, str, str]]:
@@ -60,11 +60,11 @@ def _of(decision: Decision) -> Iterator[tuple[str, str, str]]:
             yield "shown", rule_shown["id"], card.indicator
     for rule, lacking in decision.missing.items():
         for what in dict.fromkeys(map(without_resource, lacking)):
-            yield "missing", what, rule
+            yield "missing", what[:LONGEST], rule
     for key, state in decision.inputs.items():
         yield "state", key, state
     for what, word in decision.unread:
-        yield "unread", what, word
+        yield "unread", what, word[:LONGEST]
 
 
 def without_resource(missing: str) -> str:
