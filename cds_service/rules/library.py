@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,7 @@ from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
 from cds_service.rules.rule import Assertion, Family, Hazard, Outcome, Recommend, Rule, Tell, Urgency, Workup
 from cds_service.rules.sentences import Sentence, SentenceError, compile_sentence, names_in, needs_of, parse_sentence
-from cds_service.rules.signoff import Signature, read_signoffs, speaking_rules
+from cds_service.rules.signoff import Signature, read_signoffs, signatures_in_force
 from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
 
@@ -74,6 +75,13 @@ class RuleLibrary:
         self.root: Traversable | Path | None = None  # the folder it was read from, where the cases are
         self.silent: frozenset[str] = frozenset()  # rules that are evaluated and logged, and put nothing on a card
         self.signatures: Mapping[str, tuple[Signature, ...]] = {}  # of the rules that are signed off
+        self.contents: Mapping[str, str] = {}  # rule id → the hash to which its signatures are bound
+
+    def speaking_as(self, signatures: Mapping[str, tuple[Signature, ...]], silent: frozenset[str]) -> RuleLibrary:
+        """The same rules with these signatures, of which these are silent."""
+        other = copy.copy(self)
+        other.signatures, other.silent = signatures, silent
+        return other
 
     def evaluate(self, record: PatientRecord) -> list[Evaluation]:
         """Every rule's outcome on this record; none for a patient who has died.
@@ -133,10 +141,8 @@ def load_library(
     pack = read_pack(place)
     library = compile_pack(pack)
     library.root = place
-    signoffs = read_signoffs(place, signoff_file)
-    library.signatures = {
-        rule_id: signoffs.valid(rule_id, content_hash(pack, rule_id)) for rule_id in speaking_rules(pack, signoffs)
-    }
+    library.contents = {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
+    library.signatures = signatures_in_force(read_signoffs(place, signoff_file), library.contents)
     if only_signed:
         library.silent = frozenset(pack.rules) - library.signatures.keys()
     return library

@@ -74,9 +74,13 @@ def read_signoffs(root: Traversable | Path, file: Path | None = None) -> SignOff
     return SignOffs(data["authors"], data["roles"], signatures)
 
 
-def speaking_rules(pack: Pack, signoffs: SignOffs) -> frozenset[str]:
-    """The rules that production lets speak."""
-    return frozenset(rule_id for rule_id in pack.rules if signoffs.lets_speak(rule_id, content_hash(pack, rule_id)))
+def signatures_in_force(signoffs: SignOffs, contents: Mapping[str, str]) -> dict[str, tuple[Signature, ...]]:
+    """The rules that production lets speak, with their signatures. ``contents``: rule id → hash of its content."""
+    return {
+        rule_id: signoffs.valid(rule_id, content)
+        for rule_id, content in contents.items()
+        if signoffs.lets_speak(rule_id, content)
+    }
 
 
 def sign(signoffs: SignOffs, pack: Pack, rule_id: str, by: str, role: str, on: str) -> SignOffs:

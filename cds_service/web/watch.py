@@ -8,13 +8,13 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from cds_service.rules.library import RuleLibrary
 from cds_service.rules.probes import NO_PROBE, probes_of, run_probes
 from cds_service.rules.rule import Outcome
 from cds_service.settings import Settings
 from cds_service.store.condition import StoreCondition, condition_of
 from cds_service.store.database import Database, kind_of
 from cds_service.web.health import Health
+from cds_service.web.in_force import RulesInForce
 from cds_service.web.logs import logger
 from cds_service.web.recording import written
 
@@ -28,9 +28,9 @@ class Watch:
     """The background checks of one worker. Without ``start`` they are made once, when first asked for."""
 
     def __init__(
-        self, library: RuleLibrary, settings: Settings, database: Database, health: Health, now: Callable[[], datetime]
+        self, rules: RulesInForce, settings: Settings, database: Database, health: Health, now: Callable[[], datetime]
     ) -> None:
-        self._library = library
+        self._rules = rules
         self._only_signed = settings.only_signed_rules
         self._database = database
         self._health = health
@@ -82,8 +82,8 @@ class Watch:
     def probe(self) -> None:
         """Ask every rule for its own infant as of today. A rule that does not speak is named and logged."""
         with self._lock:
-            now = self._now()
-            self._outcomes = run_probes(self._library, probes_of(self._library), now.date().isoformat())
+            now, library = self._now(), self._rules.library
+            self._outcomes = run_probes(library, probes_of(library), now.date().isoformat())
             self._probed_at = written(now)
         for rule, outcome in self._outcomes.items():
             self._health.probes.labels(rule).set(outcome == SPEAKS)
@@ -95,12 +95,14 @@ class Watch:
         if self._thread is None and not self._store_at:
             self.try_store()
             self.probe()
-        silent = len(self._library.silent)
+        library = self._rules.library
+        silent = len(library.silent)
         return {
-            "rules": len(self._library.rules),
-            "speaking": len(self._library.rules) - silent,
-            "signed": len(self._library.signatures),
-            "ruleSet": {"version": self._library.reading.pack_version, "hash": self._library.hash},
+            "rules": len(library.rules),
+            "speaking": len(library.rules) - silent,
+            "signed": len(library.signatures),
+            "stopped": sorted(self._rules.stops),
+            "ruleSet": {"version": library.reading.pack_version, "hash": library.hash},
             "store": {"writable": self._store.writable, "schema": self._store.schema, "at": self._store_at or None},
             "probes": {"at": self._probed_at or None, "outcomes": self._outcomes},
         }
@@ -108,9 +110,10 @@ class Watch:
     def problems(self) -> list[str]:
         """Why this worker is not ready, of rules and store."""
         problems = []
-        if not self._library.rules:
+        library = self._rules.library
+        if not library.rules:
             problems.append("rules: none is loaded")
-        elif self._only_signed and len(self._library.silent) == len(self._library.rules):
+        elif self._only_signed and len(library.silent) == len(library.rules):
             problems.append("rules: none is signed off, so none speaks; see CDS_SIGNOFF_FILE and cds-service sign-off")
         if not self._store.writable:
             problems.append(f"store: {self._store.problem}")

@@ -14,17 +14,23 @@ from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Settings
 from cds_service.store.database import Database
 from cds_service.web.desk.roles import may, user
+from cds_service.web.in_force import RulesInForce
 from cds_service.web.watch import Watch
 
 
 class Desk(NamedTuple):
     """What the pages look into. ``now`` is the clock."""
 
-    library: RuleLibrary
+    rules: RulesInForce
     settings: Settings
     database: Database
     watch: Watch
     now: Callable[[], datetime]
+
+    @property
+    def library(self) -> RuleLibrary:
+        """The rules as they speak now."""
+        return self.rules.library
 
 
 def dress_pages(app: Flask, desk: Desk) -> None:
