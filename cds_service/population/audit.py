@@ -61,6 +61,45 @@ class Progress(Protocol):
         """It went on by so many."""
 
 
+class Engine(Protocol):
+    """What does the work: this machine's processes, or a cluster. Both leave the same files in ``work``."""
+
+    def files(self, folder: Path | str, longest: int) -> list[SourceFile]:
+        """Every file of the input, by name."""
+
+    def partition(self, files: list[SourceFile], work: Path, parts: int, progress: Progress) -> Partitioned:
+        """Read every line and tell what became of it."""
+
+    def answer(self, job: Job, parts: int, left: list[int], finished: Callable[[Done], object]) -> None:
+        """Answer those of the parts that are left."""
+
+
+class Local:
+    """The engine of one machine."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def files(self, folder: Path | str, longest: int) -> list[SourceFile]:
+        """See Engine."""
+        return source_files(Path(folder), longest)
+
+    def partition(self, files: list[SourceFile], work: Path, parts: int, progress: Progress) -> Partitioned:
+        """See Engine: the lines go to one file for each part."""
+        read: dict[int, int] = {}
+
+        def tick(file: SourceFile) -> None:
+            before = read.get(id(file), 0)
+            read[id(file)] = file.bytes_read
+            progress.advance(file.bytes_read - before)
+
+        return Partitioner(work, parts, tick).take_all(files)
+
+    def answer(self, job: Job, parts: int, left: list[int], finished: Callable[[Done], object]) -> None:
+        """See Engine."""
+        run_parts(job, left, min(self._workers, max(len(left), 1)), finished)
+
+
 class Audited(NamedTuple):
     """All parts answered and merged: the counts, what went in, and which types count as exported.
 
@@ -76,8 +115,8 @@ class Audited(NamedTuple):
 
 
 def answer_all(
-    folder: Path, out: Path, ask: Callable[..., Rows], cards: tuple[Path | None, ...], hashes: tuple[str, ...],
-    options: Options, progress: Progress,
+    folder: Path | str, out: Path, ask: Callable[..., Rows], cards: tuple[Path | None, ...], hashes: tuple[str, ...],
+    options: Options, progress: Progress, engine: Engine | None = None,
 ) -> Audited:  # fmt: skip
     """Ask this of every patient in the folder and merge the answers within the unfinished work of ``out``.
 
@@ -85,9 +124,10 @@ def answer_all(
     when a folder is unfit, holds another run's work or the disk is full, AssertionError when what comes out is not
     what went in. ``publish`` ends the run.
     """
-    files = source_files(folder, options.longest_line)
+    engine = engine or Local(options.workers)
+    files = engine.files(folder, options.longest_line)
     work = _workplace(folder, out, files, hashes, options, ask.__name__)
-    input_ = _partitioned(files, work, options, progress)
+    input_ = _partitioned(engine, files, work, options, progress)
     exported = Exported(_exported(input_, options), frozenset(input_.lost_types))
     job = Job(work, ask, cards, options.as_of, options.public_url, exported, options.since)
     left = [part for part in range(input_.parts) if not result_file(work, part).exists()]
@@ -97,21 +137,20 @@ def answer_all(
     def finished(done: Done) -> None:
         progress.advance(1, f"{done.patients} patients")
 
-    run_parts(job, left, min(options.workers, max(len(left), 1)), finished)
+    engine.answer(job, input_.parts, left, finished)
     return _merged(work, input_, exported)
 
 
 def _workplace(
-    folder: Path, out: Path, files: list[SourceFile], hashes: tuple[str, ...], options: Options, asked: str
+    folder: Path | str, out: Path, files: list[SourceFile], hashes: tuple[str, ...], options: Options, asked: str
 ) -> Path:
     """The place for unfinished work: new, or what the very same run left. Nobody else's work is touched."""
-    if out.resolve().is_relative_to(folder.resolve()):
+    if isinstance(folder, Path) and out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{out}: it lies in the folder to be audited; choose another")
     work = out / WORK
-    stats = [(file.name, file.path.stat()) for file in files]
     who = {
-        "folder": str(folder.resolve()),
-        "files": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+        "folder": str(folder.resolve() if isinstance(folder, Path) else folder),
+        "files": [[file.name, *file.stamp] for file in files],
         "rules": list(hashes), "asked": asked, "as_of": options.as_of, "public_url": options.public_url,
         "exported": list(options.exported), "longest": options.longest_line, "since": options.since,
     }  # fmt: skip
@@ -139,24 +178,17 @@ def _workplace(
     return work
 
 
-def _partitioned(files: list[SourceFile], work: Path, options: Options, progress: Progress) -> Partitioned:
+def _partitioned(
+    engine: Engine, files: list[SourceFile], work: Path, options: Options, progress: Progress
+) -> Partitioned:
     ready = work / "partitioned.json"
     if ready.exists():
         return msgspec.json.decode(ready.read_bytes(), type=Partitioned)
     for left in work.iterdir():
         if left.name != PLAN:
             left.unlink()
-    sizes = {file.name: file.path.stat().st_size for file in files}
-    progress.phase("partition", "bytes", sum(sizes.values()))
-    read: dict[int, int] = {}
-
-    def tick(file: SourceFile) -> None:
-        before = read.get(id(file), 0)
-        read[id(file)] = file.bytes_read
-        progress.advance(file.bytes_read - before)
-
-    parts = options.parts or _number_of_parts(files, options.memory)
-    found = Partitioner(work, parts, tick).take_all(files)
+    progress.phase("partition", "bytes", sum(file.stamp[0] for file in files))
+    found = engine.partition(files, work, options.parts or _number_of_parts(files, options.memory), progress)
     try:
         replace_file(ready, msgspec.json.encode(found))
     except OSError as problem:
@@ -168,7 +200,7 @@ def _number_of_parts(files: list[SourceFile], memory: int) -> int:
     """So many that a part of average size takes no more than ``memory`` megabytes in a worker."""
     size = 0
     for file in files:
-        size += file.path.stat().st_size * (UNPACKED if file.is_packed else 1)
+        size += file.stamp[0] * (UNPACKED if file.is_packed else 1)
     return max(min(FEWEST_PARTS, size // PART_WORTHWHILE + 1), min(MOST_PARTS, size * LINE_COST // (memory << 20)))
 
 

@@ -46,10 +46,20 @@ class SourceFile:
         """The digest of all bytes read from the disk so far."""
         return self._digest.hexdigest()
 
+    def open(self) -> BinaryIO:
+        """The file from its beginning. Raises OSError."""
+        return self.path.open("rb")
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Its size in bytes and when it was last changed (nanoseconds since 1970)."""
+        stat = self.path.stat()
+        return stat.st_size, stat.st_mtime_ns
+
     @property
     def is_packed(self) -> bool:
         """Whether it begins as gzip or zstd do."""
-        with self.path.open("rb") as file:
+        with self.open() as file:
             start = file.read(4)
         return start[:2] == GZIP or start == ZSTD
 
@@ -63,7 +73,11 @@ class SourceFile:
                 if skipping:
                     skipping = False
                     continue
-                yield from self._line(number, content)
+                content = content.strip()
+                if content and len(content) <= self._longest:  # nearly every line: no generator for it
+                    yield Line(number, content)
+                else:
+                    yield from self._line(number, content)
             if len(rest) > self._longest or skipping:
                 if not skipping:
                     yield Line(number + 1, rest[:HEAD], too_long=True)
@@ -87,7 +101,7 @@ class SourceFile:
 
     def _chunks(self) -> Iterator[bytes]:
         try:
-            with self.path.open("rb") as file:
+            with self.open() as file:
                 start = file.read(4)
                 file.seek(0)
                 if start[:2] == GZIP:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,17 @@ class Partitioner:
         self._folder = folder
         self._parts = parts
         self._tick = tick
-        self._waiting: dict[str, list[bytes]] = {}
+        self._names = [f"part-{part:04}" for part in range(parts)]
+        self._waiting: defaultdict[str, list[bytes]] = defaultdict(list)
         self._size = 0
         self.kept = 0
 
-    def take_all(self, files: Sequence[SourceFile]) -> Partitioned:
-        """Every line of every file to its part. Raises InputError when the disk does not take it."""
-        tallies = [self._take(number, file) for number, file in enumerate(files)]
+    def take_all(self, files: Sequence[SourceFile], first: int = 0) -> Partitioned:
+        """Every line of every file to its part. Raises InputError when the disk does not take it.
+
+        ``first``: the number of the first of these files in the whole input.
+        """
+        tallies = [self._take(number, file) for number, file in enumerate(files, first)]
         self._flush()
         lost = {kind for tally in tallies if tally.ending != COMPLETE for kind in (tally.types or {ANY_TYPE: 0})}
         return Partitioned(parts=self._parts, files=tallies, kept=self.kept, lost_types=sorted(lost))
@@ -181,14 +185,11 @@ class Partitioner:
         return "bad"
 
     def _keep(self, owner: bytes, where: bytes, content: bytes) -> None:
-        self._write(f"part-{part_of(owner, self._parts):04}", b"%b\t%b\t%b\n" % (owner, where, content))
+        self._write(self._names[part_of(owner, self._parts)], b"%b\t%b\t%b\n" % (owner, where, content))
         self.kept += 1
 
     def _write(self, name: str, record: bytes) -> None:
-        waiting = self._waiting.get(name)
-        if waiting is None:
-            waiting = self._waiting[name] = []
-        waiting.append(record)
+        self._waiting[name].append(record)
         self._size += len(record)
         if self._size > BUFFERED:
             self._flush()

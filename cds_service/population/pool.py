@@ -108,7 +108,7 @@ class Answered(NamedTuple):
 
 
 def _answer(job: Job, part: int) -> Done:
-    groups = _groups(job.folder / f"part-{part:04}")
+    groups = read_groups(job.folder / f"part-{part:04}")
     answered = answer_groups(job, groups, Medications(job.folder / MEDICATIONS), _LIBRARIES)
     return keep_answers(job.folder, part, answered)
 
@@ -149,7 +149,8 @@ def answer_groups(
     return Answered(rows, state)
 
 
-def _groups(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
+def read_groups(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
+    """The lines of a part by patient, each with where it stood."""
     groups: dict[bytes, list[tuple[bytes, bytes]]] = {}
     if path.exists():
         with path.open("rb") as file:
