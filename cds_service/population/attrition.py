@@ -9,10 +9,10 @@ from itertools import pairwise
 
 from cds_service.record.ages import Age
 from cds_service.record.patient_record import PatientRecord
-from cds_service.record.truth import FALSE, TRUE, Truth
+from cds_service.record.truth import FALSE, TRUE
 from cds_service.rules.evaluate import Asked, Evaluation
 from cds_service.rules.library import RuleLibrary
-from cds_service.rules.rule import Outcome, Rule
+from cds_service.rules.rule import Outcome
 
 # In the order of the way. Of several rules, an infant counts where the rule that came furthest left it.
 UNCHANGED = "not changed since"  # a patient who was not asked about
@@ -48,19 +48,18 @@ def age_band(record: PatientRecord) -> str:
 def stages_of(record: PatientRecord, evaluations: Sequence[Evaluation], library: RuleLibrary) -> dict[str, str]:
     """For each rule the stage at which this infant leaves its way. A rule is asked for its age first."""
     asked = Asked(record, library.criteria_count)
-    ages: dict[str, Truth] = {}
-
-    def of_age(rule: Rule) -> Truth:
-        if rule.population not in ages:
-            ages[rule.population] = asked.answer(rule.criteria[rule.population]).truth
-        return ages[rule.population]
-
+    silent: dict[str, str] = {}
     found = {}
     for evaluation in evaluations:
-        stage = OF_OUTCOME[evaluation.outcome]
-        if stage == NO_FINDING and of_age(evaluation.rule) is FALSE:
-            stage = OTHER_AGE
-        found[evaluation.rule.id] = stage
+        rule = evaluation.rule
+        if evaluation.outcome is not Outcome.NOT_APPLICABLE:
+            found[rule.id] = OF_OUTCOME[evaluation.outcome]
+            continue
+        stage = silent.get(rule.population)
+        if stage is None:
+            of_age = asked.answer(rule.criteria[rule.population]).truth
+            stage = silent[rule.population] = OTHER_AGE if of_age is FALSE else NO_FINDING
+        found[rule.id] = stage
     return found
 
 

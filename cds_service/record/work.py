@@ -59,6 +59,8 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
             return _work(resource.procedureCode, reference, when_of(resource.started, None), False, as_of, reading)
         case ServiceRequest():
             return _requested(resource, reference, as_of, reading)
+        case Encounter(serviceType=None):  # most of a chart's encounters: of no kind that a workup asks for
+            return []
         case Encounter(status=status) if status in HELD_ENCOUNTER or status == "planned":
             when = when_of(None, resource.period) if resource.period is not None else When(None)
             ordered = status == "planned"
