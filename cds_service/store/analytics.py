@@ -16,6 +16,7 @@ from cds_service.store.database import Database
 from cds_service.store.schema import daily_counts
 
 counts = daily_counts.c
+KINDS = ("views", "rule", "card", "workup", "shown", "missing", "state", "unread")
 SUM = func.sum(daily_counts.c["count"])
 
 
@@ -67,13 +68,15 @@ class Release(NamedTuple):
     views: int
 
 
-def totals(database: Database, since: str, until: str, client: str | None = None) -> Totals:
+def totals(
+    database: Database, since: str, until: str, client: str | None = None, kinds: Iterable[str] = KINDS
+) -> Totals:
     """The sums from day ``since`` on, before day ``until`` (each empty: open). Raises StoreUnavailable."""
     columns = counts.kind, counts.name, counts.detail
     sums: dict[str, dict[tuple[str, str], int]] = {}
     with available.reading(database) as connection:
-        query = select(*columns, SUM).where(*_between(since, until, client)).group_by(*columns).order_by(*columns)
-        for kind, name, detail, number in connection.execute(query):
+        query = select(*columns, SUM).where(*_between(since, until, client), counts.kind.in_(list(kinds)))
+        for kind, name, detail, number in connection.execute(query.group_by(*columns).order_by(*columns)):
             sums.setdefault(kind, {})[name, detail] = int(number)
     return Totals(sums)
 

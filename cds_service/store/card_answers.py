@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ColumnElement, distinct, func, select
@@ -46,13 +47,23 @@ class Answers(NamedTuple):
 
 
 class _Tally:
+    """The sums of one rule, one family, or all."""
+
     def __init__(self) -> None:
-        self.given = self.accepted = self.overridden = 0
+        self.given = 0
+        self.said: Counter[str] = Counter()
         self.seconds: list[float] = []
 
     def read(self) -> CardAnswers:
         middle = median(self.seconds) if self.seconds else None
-        return CardAnswers(max(self.given, self.accepted + self.overridden), self.accepted, self.overridden, middle)
+        return CardAnswers(self.given, self.said[ACCEPTED], self.said[OVERRIDDEN], middle)
+
+
+class _Group(NamedTuple):
+    """Cards of one family that rest on the same rules (as JSON): few groups, many cards."""
+
+    rules: str
+    family: str
 
 
 def answers(database: Database, since: str, until: str, client: str | None = None) -> Answers:
@@ -60,51 +71,72 @@ def answers(database: Database, since: str, until: str, client: str | None = Non
     last statement counts. Raises StoreUnavailable.
     """
     where = _between(since, until, client)
-    groups = cards.c.rules, cards.c.family
-    given = select(*groups, func.count(distinct(cards.c.card_uuid))).where(*where).group_by(*groups)
+    group = cards.c.rules, cards.c.family
+    given = select(*group, func.count(distinct(cards.c.card_uuid))).where(*where).group_by(*group)
     said = (
         select(
-            cards.c.card_uuid, cards.c.client_id, cards.c.rules, cards.c.family, cards.c.decided_at,
-            feedback.c.outcome, feedback.c.outcome_at, feedback.c.reason_display, feedback.c.reason_code,
+            cards.c.client_id, cards.c.card_uuid, feedback.c.outcome_at, feedback.c.id, cards.c.id, *group,
+            cards.c.decided_at, feedback.c.outcome, feedback.c.reason_display, feedback.c.reason_code,
         )
         .join(feedback, (feedback.c.card_uuid == cards.c.card_uuid) & (feedback.c.client_id == cards.c.client_id))
         .where(*where)
-        .order_by(feedback.c.outcome_at, feedback.c.id, cards.c.id)
     )  # fmt: skip
-    everything, rules, families = _Tally(), dict[str, _Tally](), dict[str, _Tally]()
-    read: dict[str, tuple[str, ...]] = {}  # few combinations of rules, each on many cards
-
-    def tallies(text: str, family: str) -> Iterable[_Tally]:
-        names = read.get(text)
-        if names is None:
-            names = read[text] = tuple(rule["id"] for rule in orjson.loads(text))
-        yield everything
-        yield families.setdefault(family, _Tally())
-        yield from (rules.setdefault(name, _Tally()) for name in names)
-
-    reasons: dict[tuple[str, str], int] = {}
-    waits = dict.fromkeys((label for _, label in WAITS), 0)
+    last: dict[tuple[str, str], Sequence[Any]] = {}
     with available.reading(database) as connection:
-        for text, family, number in connection.execute(given):
-            for tally in tallies(text, family):
-                tally.given += number
-        last = {(row.client_id, row.card_uuid): row for row in connection.execute(said)}
-    for row in last.values():
-        seconds = _seconds(row.decided_at, row.outcome_at)
-        for tally in tallies(row.rules, row.family):
-            tally.accepted += row.outcome == ACCEPTED
-            tally.overridden += row.outcome == OVERRIDDEN
-            tally.seconds += [] if seconds is None else [seconds]
+        numbers = [(_Group(*row[:2]), row[2]) for row in connection.execute(given)]
+        for row in map(tuple, connection.execute(said)):
+            known = last.setdefault(row[:2], row)
+            if row[2:5] > known[2:5]:
+                last[row[:2]] = row
+    return _summed(numbers, last.values())
+
+
+def _summed(given: Iterable[tuple[_Group, int]], last: Iterable[Sequence[Any]]) -> Answers:
+    """``given``: cards of each group; ``last``: the last statement on each card, as ``answers`` reads it."""
+    tallies = _Tallies()
+    for group, number in given:
+        for tally in tallies.of(group):
+            tally.given += number
+    reasons: Counter[tuple[_Group, str]] = Counter()
+    waits = dict.fromkeys((label for _, label in WAITS), 0)
+    for _, _, said_at, _, _, rules, family, given_at, outcome, display, code in last:
+        group, seconds = _Group(rules, family), _seconds(given_at, said_at)
+        for tally in tallies.of(group):
+            tally.said[outcome] += 1
+            if seconds is not None:
+                tally.seconds.append(seconds)
         if seconds is not None:
             waits[next(label for end, label in WAITS if seconds < end)] += 1
-        if row.outcome == OVERRIDDEN:
-            for name in read[row.rules]:
-                key = row.reason_display or row.reason_code or "", name
-                reasons[key] = reasons.get(key, 0) + 1
-    return Answers(
-        everything.read(), {name: rules[name].read() for name in sorted(rules)},
-        {name: families[name].read() for name in sorted(families)}, reasons, waits,
-    )  # fmt: skip
+        if outcome == OVERRIDDEN:
+            reasons[group, display or code or ""] += 1
+    by_rule: Counter[tuple[str, str]] = Counter()
+    for (group, reason), number in reasons.items():
+        by_rule.update({(reason, rule): number for rule in rules_of(group.rules)})
+    rules_read, families_read = ({name: of[name].read() for name in sorted(of)} for of in tallies.named)
+    return Answers(tallies.all.read(), rules_read, families_read, by_rule, waits)
+
+
+class _Tallies:
+    """The tallies to which a group's cards count, looked up once for each group."""
+
+    def __init__(self) -> None:
+        self.all = _Tally()
+        self.named: tuple[dict[str, _Tally], dict[str, _Tally]] = ({}, {})
+        self._of: dict[_Group, list[_Tally]] = {}
+
+    def of(self, group: _Group) -> list[_Tally]:
+        known = self._of.get(group)
+        if known is None:
+            rules, families = self.named
+            known = [self.all, families.setdefault(group.family, _Tally())]
+            known += [rules.setdefault(rule, _Tally()) for rule in rules_of(group.rules)]
+            self._of[group] = known
+        return known
+
+
+def rules_of(text: str) -> Sequence[str]:
+    """The ids of the rules of a card, out of the column."""
+    return list(dict.fromkeys(rule["id"] for rule in orjson.loads(text)))
 
 
 def _seconds(given_at: str, said_at: str) -> float | None:

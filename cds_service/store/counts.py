@@ -44,7 +44,11 @@ def counts_of(decisions: Iterable[Decision]) -> Sequence[dict[str, Any]]:
         rule_set = rule_set_name(decision.rule_set_version, decision.rule_set_hash)
         place = decision.decided_at[:10], decision.client_id, rule_set
         counted.setdefault(place, Counter()).update(_of(decision))
-    keys = sorted((*place, *what, number) for place, whats in counted.items() for what, number in whats.items())
+    keys = sorted(
+        (kind, *place, name, detail, number)
+        for place, of_place in counted.items()
+        for (kind, name, detail), number in of_place.items()
+    )
     return [dict(zip((*KEY, "count"), key, strict=True)) for key in keys]
 
 

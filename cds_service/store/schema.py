@@ -100,10 +100,10 @@ rule_outcomes = Table(
 daily_counts = Table(
     "daily_counts",
     metadata,
+    Column("kind", String(16), primary_key=True),
     Column("day", String(10), primary_key=True),
     Column("client_id", String(200), primary_key=True),
     Column("rule_set", String(40), primary_key=True),
-    Column("kind", String(16), primary_key=True),
     Column("name", String(200), primary_key=True),
     Column("detail", String(200), primary_key=True),
     Column("count", NUMBER, nullable=False),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, or_, select, tuple_
 
 from cds_service.store import available
 from cds_service.store.counts import spoken
@@ -14,6 +14,7 @@ from cds_service.store.database import Database
 from cds_service.store.schema import cards, decisions, feedback, rule_outcomes
 
 MOST = 100_000
+PLACE = ("decided_at", "writer", "seq")
 ANY, NONE = "any", "none"
 
 
@@ -54,6 +55,8 @@ class FoundDecision(NamedTuple):
     """A decision found. ``outcomes``: of each rule that applied or might have."""
 
     id: int
+    writer: str
+    seq: int
     request_id: str
     decided_at: str
     client_id: str
@@ -67,7 +70,7 @@ class FoundDecision(NamedTuple):
     @property
     def cursor(self) -> str:
         """Where the next page begins: what to give ``search`` as ``before``."""
-        return f"{self.decided_at}~{self.id}"
+        return f"{self.decided_at}~{self.writer}~{self.seq}"
 
 
 def search(database: Database, filters: Filters, limit: int = 50, before: str = "") -> list[FoundDecision]:
@@ -75,17 +78,23 @@ def search(database: Database, filters: Filters, limit: int = 50, before: str = 
 
     A ``before`` that is no cursor is as none. Raises StoreUnavailable.
     """
-    query, time = _matching(filters, [decisions])
-    moment, _, number = before.partition("~")
+    places = _places(filters)
+    moment, _, place = before.partition("~")
+    writer, _, number = place.partition("~")
     if number.isdecimal():
-        query = query.where(time <= moment, or_(time < moment, decisions.c.id < int(number)))
+        at = places.selected_columns
+        older = or_(at.writer < writer, and_(at.writer == writer, at.seq < int(number)))
+        places = places.where(at.decided_at <= moment, or_(at.decided_at < moment, older))
+    newest_first = [places.selected_columns[name].desc() for name in PLACE]
+    found = places.order_by(*newest_first).limit(limit).subquery()
+    here = and_(decisions.c.writer == found.c.writer, decisions.c.seq == found.c.seq)
+    query = select(decisions).join(found, here).order_by(*(found.c[name].desc() for name in PLACE))
     with available.reading(database) as connection:
-        query = query.order_by(time.desc(), decisions.c.id.desc()).limit(limit)
         rows = connection.execute(query).mappings().all()
         given = _cards_of(connection, [(row["writer"], row["seq"]) for row in rows])
     return [
         FoundDecision(
-            **{name: row[name] for name in FoundDecision._fields[:8]},
+            **{name: row[name] for name in FoundDecision._fields[:10]},
             outcomes=dict(spoken(orjson.loads(row["outcomes"]))),
             cards=tuple(given.get((row["writer"], row["seq"]), ())),
         )
@@ -95,39 +104,59 @@ def search(database: Database, filters: Filters, limit: int = 50, before: str = 
 
 def count_found(database: Database, filters: Filters, most: int = MOST) -> int:
     """How many decisions pass; ``most`` when there are as many or more. Raises StoreUnavailable."""
-    query, _ = _matching(filters, [decisions.c.id])
     with available.reading(database) as connection:
-        return connection.execute(select(func.count()).select_from(query.limit(most).subquery())).scalar_one()
+        return connection.execute(
+            select(func.count()).select_from(_places(filters).limit(most).subquery())
+        ).scalar_one()
 
 
-def _matching(filters: Filters, columns: Sequence[Any]) -> tuple[Select[Any], ColumnElement[str]]:
-    """The query without order, and the column of its time: that of the index by which the rows are found."""
-    query, time = select(*columns), decisions.c.decided_at
-    here = and_(rule_outcomes.c.writer == decisions.c.writer, rule_outcomes.c.seq == decisions.c.seq)
-    if filters.rule:
-        query = query.select_from(rule_outcomes.join(decisions, here)).where(rule_outcomes.c.rule == filters.rule)
-        time = rule_outcomes.c.decided_at
-        if filters.outcome:
-            query = query.where(rule_outcomes.c.outcome == filters.outcome)
-    elif filters.outcome:
-        query = query.where(exists().where(here, rule_outcomes.c.outcome == filters.outcome))
-    query = query.where(*_within(time, filters))
-    if filters.client is not None:
-        query = query.where(decisions.c.client_id == filters.client)
-    for column, wanted in (
-        (decisions.c.request_id, filters.request_id),
-        (decisions.c.pseudonym, filters.pseudonym),
-    ):
-        if wanted:
-            query = query.where(column == wanted)
-    if filters.indicator or filters.feedback or filters.family or filters.workup:
-        shown = select(cards.c.writer, cards.c.seq).where(*_of_card(filters), *_within(cards.c.decided_at, filters))
-        query = query.where(tuple_(decisions.c.writer, decisions.c.seq).in_(shown))
-    return query, time
+def _places(filters: Filters) -> Select[Any]:
+    """Time and place of the decisions that pass, out of the table with an index on what is asked for.
+
+    What else is asked is looked up for each of its rows. Neither all decisions nor their long texts are read.
+    """
+    wanted = {decisions: _of_decision(filters), rule_outcomes: _of_outcome(filters), cards: _of_card(filters)}
+    if filters.request_id or filters.pseudonym:
+        table = decisions
+    elif wanted[rule_outcomes]:
+        table = rule_outcomes
+    else:
+        table = cards if wanted[cards] else decisions
+    query = select(*(table.c[name] for name in PLACE)).where(*wanted.pop(table), *_within(table, filters))
+    if table is cards:
+        del wanted[decisions]  # the client, which is the card's as well
+    if table is rule_outcomes and not filters.rule:
+        query = query.where(rule_outcomes.c.rule.in_(_rules()))
+    if table is cards or (table is rule_outcomes and not filters.rule):
+        query = query.distinct()  # several cards, or several rules, of one decision
+    for other, asked in wanted.items():
+        if asked:
+            query = query.where(exists().where(other.c.writer == table.c.writer, other.c.seq == table.c.seq, *asked))
+    return query
 
 
-def _within(time: ColumnElement[str], filters: Filters) -> list[ColumnElement[bool]]:
+def _rules() -> Select[Any]:
+    """The rules in ``rule_outcomes``, each found by a step in the index from the one before it."""
+    first = select(func.min(rule_outcomes.c.rule).label("rule")).cte("rules", recursive=True)
+    later = select(func.min(rule_outcomes.c.rule)).where(rule_outcomes.c.rule > first.c.rule).scalar_subquery()
+    rules = first.union_all(select(later).where(first.c.rule.is_not(None)))
+    return select(rules.c.rule).where(rules.c.rule.is_not(None))
+
+
+def _within(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
+    time = table.c.decided_at
     return ([time >= filters.since] if filters.since else []) + ([time < filters.until] if filters.until else [])
+
+
+def _of_decision(filters: Filters) -> list[ColumnElement[bool]]:
+    wanted = [] if filters.client is None else [decisions.c.client_id == filters.client]
+    wanted += [decisions.c.request_id == filters.request_id] if filters.request_id else []
+    return wanted + ([decisions.c.pseudonym == filters.pseudonym] if filters.pseudonym else [])
+
+
+def _of_outcome(filters: Filters) -> list[ColumnElement[bool]]:
+    wanted = [rule_outcomes.c.rule == filters.rule] if filters.rule else []
+    return wanted + ([rule_outcomes.c.outcome == filters.outcome] if filters.outcome else [])
 
 
 def _of_card(filters: Filters) -> list[ColumnElement[bool]]:
@@ -137,15 +166,22 @@ def _of_card(filters: Filters) -> list[ColumnElement[bool]]:
         wanted.append(cards.c.indicator == filters.indicator)
     if filters.family:
         wanted.append(cards.c.family == filters.family)
-    for column, name in ((cards.c.workups, filters.workup), (cards.c.rules, filters.rule)):
-        if name:
-            wanted.append(column.contains(f'"id":{orjson.dumps(name).decode()}', autoescape=True))
+    if filters.workup:
+        wanted.append(_names(cards.c.workups, filters.workup))
     if filters.feedback:
         said = exists().where(feedback.c.card_uuid == cards.c.card_uuid, feedback.c.client_id == cards.c.client_id)
         if filters.feedback not in (ANY, NONE):
             said = said.where(feedback.c.outcome == filters.feedback)
         wanted.append(~said if filters.feedback == NONE else said)
+    if wanted and filters.client is not None:
+        wanted.append(cards.c.client_id == filters.client)
+    if wanted and filters.rule:
+        wanted.append(_names(cards.c.rules, filters.rule))
     return wanted
+
+
+def _names(column: ColumnElement[str], id: str) -> ColumnElement[bool]:
+    return column.contains(f'"id":{orjson.dumps(id).decode()}', autoescape=True)
 
 
 def _cards_of(connection: Connection, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], list[FoundCard]]:

@@ -35,10 +35,10 @@ def upgrade() -> None:
     op.create_index("rule_outcomes_place", "rule_outcomes", ["writer", "seq"])
     daily_counts = op.create_table(
         "daily_counts",
+        sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("day", sa.String(10), primary_key=True),
         sa.Column("client_id", sa.String(200), primary_key=True),
         sa.Column("rule_set", sa.String(40), primary_key=True),
-        sa.Column("kind", sa.String(16), primary_key=True),
         sa.Column("name", sa.String(200), primary_key=True),
         sa.Column("detail", sa.String(200), primary_key=True),
         sa.Column("count", NUMBER, nullable=False),
@@ -98,7 +98,7 @@ def _derive(connection: sa.Connection, rule_outcomes: sa.Table, daily_counts: sa
             counted = [("rule", rule, outcome) for rule, outcome in outcomes.items()]
             counted += [("state", key, state) for key, state in json.loads(row["inputs"]).items()]
             counted.append(("views", "", "with-card" if json.loads(row["card_uuids"]) else "silent"))
-            counts.update((*_place(row), *key) for key in counted)
+            counts.update((key[0], *_place(row), *key[1:]) for key in counted)
         if spoken:
             connection.execute(sa.insert(rule_outcomes), spoken)
     cards = sa.text(
@@ -106,7 +106,7 @@ def _derive(connection: sa.Connection, rule_outcomes: sa.Table, daily_counts: sa
         " workups FROM cards JOIN decisions ON decisions.writer = cards.writer AND decisions.seq = cards.seq"
     )
     for row in connection.execute(cards).mappings():
-        counts.update((*_place(row), *key) for key in _of_card(row))
+        counts.update((key[0], *_place(row), *key[1:]) for key in _of_card(row))
     names = [column.name for column in daily_counts.primary_key]
     rows_of_counts = [dict(zip(names, key, strict=True)) | {"count": count} for key, count in sorted(counts.items())]
     if rows_of_counts:
