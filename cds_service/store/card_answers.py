@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ WAITS = (
     (60, "under 1 minute"), (300, "1 to 5 minutes"), (1_800, "5 to 30 minutes"), (14_400, "30 minutes to 4 hours"),
     (86_400, "4 hours to 1 day"), (float("inf"), "over 1 day"),
 )  # fmt: skip
+ENDS, LABELS = zip(*WAITS, strict=True)
 
 
 class CardAnswers(NamedTuple):
@@ -81,39 +83,38 @@ def answers(database: Database, since: str, until: str, client: str | None = Non
         .join(feedback, (feedback.c.card_uuid == cards.c.card_uuid) & (feedback.c.client_id == cards.c.client_id))
         .where(*where)
     )  # fmt: skip
-    last: dict[tuple[str, str], Sequence[Any]] = {}
+    last: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     with available.reading(database) as connection:
         numbers = [(_Group(*row[:2]), row[2]) for row in connection.execute(given)]
-        for row in map(tuple, connection.execute(said)):
+        for row in map(tuple, connection.execute(said).all()):
             known = last.setdefault(row[:2], row)
             if row[2:5] > known[2:5]:
                 last[row[:2]] = row
     return _summed(numbers, last.values())
 
 
-def _summed(given: Iterable[tuple[_Group, int]], last: Iterable[Sequence[Any]]) -> Answers:
+def _summed(given: Iterable[tuple[_Group, int]], last: Iterable[tuple[Any, ...]]) -> Answers:
     """``given``: cards of each group; ``last``: the last statement on each card, as ``answers`` reads it."""
     tallies = _Tallies()
     for group, number in given:
         for tally in tallies.of(group):
             tally.given += number
-    reasons: Counter[tuple[_Group, str]] = Counter()
-    waits = dict.fromkeys((label for _, label in WAITS), 0)
-    for _, _, said_at, _, _, rules, family, given_at, outcome, display, code in last:
-        group, seconds = _Group(rules, family), _seconds(given_at, said_at)
-        for tally in tallies.of(group):
-            tally.said[outcome] += 1
-            if seconds is not None:
-                tally.seconds.append(seconds)
-        if seconds is not None:
-            waits[next(label for end, label in WAITS if seconds < end)] += 1
+    alike: dict[tuple[str, ...], list[float | None]] = {}  # few kinds of statements, many of each
+    for row in last:
+        alike.setdefault((*row[5:7], *row[8:]), []).append(_seconds(row[7], row[2]))
+    reasons: Counter[tuple[str, str]] = Counter()
+    waits = dict.fromkeys(LABELS, 0)
+    for (rules, family, outcome, display, code), waited in alike.items():
+        seconds = [second for second in waited if second is not None]
+        for tally in tallies.of(_Group(rules, family)):
+            tally.said[outcome] += len(waited)
+            tally.seconds += seconds
+        for second in seconds:
+            waits[LABELS[bisect_right(ENDS, second)]] += 1
         if outcome == OVERRIDDEN:
-            reasons[group, display or code or ""] += 1
-    by_rule: Counter[tuple[str, str]] = Counter()
-    for (group, reason), number in reasons.items():
-        by_rule.update({(reason, rule): number for rule in rules_of(group.rules)})
+            reasons.update({(display or code or "", rule): len(waited) for rule in rules_of(rules)})
     rules_read, families_read = ({name: of[name].read() for name in sorted(of)} for of in tallies.named)
-    return Answers(tallies.all.read(), rules_read, families_read, by_rule, waits)
+    return Answers(tallies.all.read(), rules_read, families_read, reasons, waits)
 
 
 class _Tallies:
@@ -145,7 +146,8 @@ def _seconds(given_at: str, said_at: str) -> float | None:
         waited = datetime.fromisoformat(said_at) - datetime.fromisoformat(given_at)
     except ValueError:
         return None
-    return waited.total_seconds() if waited.total_seconds() >= 0 else None
+    seconds = waited.total_seconds()
+    return seconds if seconds >= 0 else None
 
 
 def _between(since: str, until: str, client: str | None) -> list[ColumnElement[bool]]:
