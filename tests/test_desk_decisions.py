@@ -22,6 +22,7 @@ from sqlalchemy import event, text
 from wire import SAMPLES, post, sample
 
 from cds_service.errors import StoreUnavailable
+from cds_service.log_keys import NO_KEYS
 from cds_service.record.truth import NEGATION, TRUE, Truth
 from cds_service.rules.cases import cases_of, check_cases
 from cds_service.rules.changes import Change, smallest_changes, speaks_when
@@ -48,11 +49,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 def marked(name: str = "low-calcium-mmol") -> Json:
     """A sample whose patient is marked wherever a person is named, and whose resources' ids hold the patient's."""
-    body = sample(name)
-    old = body["context"]["patientId"]
-    body = json.loads(
-        json.dumps(body).replace(f'Patient/{old}"', f'Patient/{PATIENT}"').replace(f'"{old}"', f'"{PATIENT}"')
-    )
+    old = sample(name)["context"]["patientId"]
+    written = json.dumps(sample(name)).replace(f'Patient/{old}"', f'Patient/{PATIENT}"')
+    body: Json = json.loads(written.replace(f'"{old}"', f'"{PATIENT}"'))
     body["prefetch"]["patient"].update(
         name=[{"family": "canary-family", "text": "canary-name"}], address=[{"text": "canary-address"}],
         identifier=[{"value": "canary-mrn"}], text={"div": "<div>canary-narrative</div>"},
@@ -197,6 +196,23 @@ def test_a_form_of_another_page_turns_no_patient_id_into_a_pseudonym(decided: De
     assert pseudonym(key_of(OTHER_KEY), "", PATIENT) not in answer.text
 
 
+@pytest.mark.parametrize(("patient", "keys", "status", "said"), [
+    (PATIENT, NO_KEYS, 409, "set CDS_PSEUDONYM_KEY"), ("", None, 400, "id as the client sends it"),
+    ("x" * 300, None, 400, "id as the client sends it"),
+])  # fmt: skip
+def test_without_a_key_or_an_id_no_pseudonym_is_made(
+    decided: Decided, monkeypatch: pytest.MonkeyPatch, patient: str, keys: Any, status: int, said: str
+) -> None:
+    token = re.search(r'name="csrf" value="([^"]+)"', decided.page("/decisions"))
+    assert token is not None
+    if keys is not None:
+        monkeypatch.setitem(decided.app.extensions, "log_keys", keys)
+    answer = decided.client.post("/decisions", data={"csrf": token[1], "patient": patient, "client": "-"})
+    assert (answer.status_code, answer.headers.get("Location")) == (status, None)
+    assert said in answer.text
+    assert PATIENT not in answer.text
+
+
 def test_two_patients_never_mix(tmp_path: Path) -> None:
     other = sample("low-calcium-mmol")
     other["hookInstance"] = "06124266-25e4-5b5a-a671-76516442e44e"
@@ -300,6 +316,9 @@ def test_the_patient_is_named_on_no_page(decided: Decided) -> None:
 def test_one_whose_input_cannot_be_opened_shows_outcomes_and_what_would_help(tmp_path: Path, decided: Decided) -> None:
     closed = decide(tmp_path, {"marked": marked()}, keep_inputs=False)
     page = closed.trace("marked")
+    listed, not_applicable = page.split("<summary>Not applicable</summary>")
+    assert "low-glucose-with-movement" in not_applicable
+    assert "low-glucose-with-movement" not in listed
     assert "its input was not kept, or was removed when its time was over" in page
     assert "CDS_KEEP_INPUTS=true and CDS_INPUTS_KEY" in page
     assert re.search(r"low-calcium-with-movement</a></th><td>recommended</td>", page)
