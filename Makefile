@@ -22,11 +22,12 @@ $(VENV)/.run: setup.cfg pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json tests/deployment/package.json tests/client/package-lock.json
+$(VENV)/.test: $(VENV)/.run setup.cfg tests/units/package.json tests/deployment/package.json tests/client/package-lock.json tests/oidc/package-lock.json
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[test]'
 	@cd tests/units && npm install --silent --no-audit --no-fund
 	@cd tests/deployment && npm install --silent --no-audit --no-fund
 	@cd tests/client && npm ci --silent --no-audit --no-fund
+	@cd tests/oidc && npm ci --silent --no-audit --no-fund
 	@touch $@
 
 run: $(VENV)/.run
@@ -73,4 +74,4 @@ audit: $(VENV)/.test
 	$(BIN)/python tests/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules tests/deployment/node_modules tests/client/node_modules
+	rm -rf $(VENV) build dist *.egg-info tests/units/node_modules tests/deployment/node_modules tests/client/node_modules tests/oidc/node_modules
