@@ -13,9 +13,10 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cds_service.commands.engines import ENGINES, Export, engine_of
 from cds_service.errors import InputError
 from cds_service.population.answers import answer_patient
-from cds_service.population.audit import Options, answer_all, publish, run_of
+from cds_service.population.audit import Audited, Options, answer_all, publish, run_of
 from cds_service.population.compare import SAME, compare_patient, comparison
 from cds_service.population.encounters import ENCOUNTERS, replay_patient, replay_summary
 from cds_service.population.monthly import MONTHS, monthly_patient
@@ -116,7 +117,8 @@ def _beginning(since: str | None) -> int | None:
 
 
 @click.command("audit")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=Export())
+@click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True, help="What does the work.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="An empty or new folder.")
 @click.option("--exact", is_flag=True, help="Small numbers of infants are shown, and none is rounded.")
 @click.option("--no-parquet", is_flag=True, help="Write NDJSON only.")
@@ -125,21 +127,28 @@ def _beginning(since: str | None) -> int | None:
 @click.option("--since", help="Only patients of whom anything was changed or recorded since this date or instant.")
 @common
 def audit_command(
-    folder: Path, out: Path, exact: bool, no_parquet: bool, at: str | None, since: str | None, as_of: str | None,
-    workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
+    folder: Path | str, engine: str, out: Path, exact: bool, no_parquet: bool, at: str | None, since: str | None,
+    as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
 ) -> None:  # fmt: skip
     """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
     options, library = options_of(as_of, workers, memory, parts, exported, since), load_library()
     shown = Shown(Console(stderr=True, highlight=False))
-    if at is not None:
-        _replay(folder, out, options, library, exact, shown, at)
-        return
+    ask = REPLAYS[at][0] if at is not None else answer_patient
     try:
-        audited = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, shown)
-        run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"exact": exact})
-        summary = write_audit(audited, run, library, options.as_of, exact, parquet=not no_parquet)
+        with engine_of(engine, workers, folder) as used:
+            audited = answer_all(folder, out, ask, (None,), (library.hash,), options, shown, used)
     finally:
         shown.stop()
+    if at is None:
+        _audit(audited, out, options, library, exact, parquet=not no_parquet)
+    else:
+        _replay(audited, out, options, library, exact, at)
+
+
+def _audit(audited: Audited, out: Path, options: Options, library: RuleLibrary, exact: bool, parquet: bool) -> None:
+    """The report of all that was answered."""
+    run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"exact": exact})
+    summary = write_audit(audited, run, library, options.as_of, exact, parquet)
     publish(out)
     click.echo(f"{out}: run {run['id']}")
     for stage, number in summary["attrition"].items():
@@ -153,15 +162,9 @@ def audit_command(
         sys.exit(INCOMPLETE)
 
 
-def _replay(
-    folder: Path, out: Path, options: Options, library: RuleLibrary, exact: bool, shown: Shown, at: str
-) -> None:
+def _replay(audited: Audited, out: Path, options: Options, library: RuleLibrary, exact: bool, at: str) -> None:
     """The first card of each infant that would have come at one of the moments, and what followed it."""
-    ask, asked_at = REPLAYS[at]
-    try:
-        audited = answer_all(folder, out, ask, (None,), (library.hash,), options, shown)
-    finally:
-        shown.stop()
+    asked_at = REPLAYS[at][1]
     run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": at, "exact": exact})
     summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact, asked_at)
     (audited.results / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
