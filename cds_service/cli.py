@@ -23,6 +23,7 @@ from cds_service.commands.conformance import conformance_command
 from cds_service.commands.database import database_commands, feedback_command, replay_command
 from cds_service.commands.population import synthesize
 from cds_service.commands.rules import coverage_command, hazards_command, sign_off
+from cds_service.commands.stops import stop_commands
 from cds_service.commands.tokens import token_commands
 from cds_service.errors import CdsError, InputError
 from cds_service.explain import as_json, read_request
@@ -206,6 +207,9 @@ for trusted in (client_commands, token_commands):
 
 main.add_command(conformance_command)
 main.add_command(import_command)
+
+for stopping in stop_commands:
+    main.add_command(stopping)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,8 @@ from cds_service.rules.coverage import Row, coverage
 from cds_service.rules.hazards import hazards_page
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.rules.pack import packaged_cards, read_pack
-from cds_service.rules.signoff import head_of, read_signoffs, sign, signoff_text
+from cds_service.rules.signoff import sign
+from cds_service.rules.signoff_file import change_signoffs
 
 out = Console(highlight=False)
 cards_option = click.option(
@@ -128,9 +129,9 @@ def sign_off(rule: str, by: str, role: str, cards: Path | None, file: Path | Non
     """
     root = cards if cards is not None else packaged_cards()
     pack = read_pack(root)
-    signoffs = sign(read_signoffs(root, file), pack, rule, by, role, datetime.now(UTC).date().isoformat())
     target = file if file is not None else Path(str(root / "signoff.yaml"))
-    target.write_text(signoff_text(signoffs, head_of(target.read_text(encoding="utf-8"))), encoding="utf-8")
+    today = datetime.now(UTC).date().isoformat()
+    signoffs = change_signoffs(root, target, lambda known: sign(known, pack, rule, by, role, today))
     content = content_hash(pack, rule)
     speaks = signoffs.lets_speak(rule, content)
     click.echo(f"{rule} {pack.rules[rule][1].data['version']} signed by {by} ({role}), content {content[:12]}")

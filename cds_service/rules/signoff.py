@@ -17,13 +17,17 @@ SIGNATURES_NEEDED = 2
 
 
 class Signature(NamedTuple):
-    """One reviewer's word on one content of a rule. ``content`` is the hash of what they saw."""
+    """One reviewer's word on one content of a rule. ``content`` is the hash of what they saw.
+
+    ``evidence``: what the service had counted of the rule when they signed; empty where nobody looked.
+    """
 
     by: str
     role: str
     on: str
     version: str
     content: str
+    evidence: str = ""
 
 
 class SignOffs(NamedTuple):
@@ -40,17 +44,17 @@ class SignOffs(NamedTuple):
             signature
             for signature in self.signatures.get(rule_id, ())
             if signature.content == content
-            and same_person(signature.by) not in authors
+            and not any(one_person(signature.by, author) for author in authors)
             and signature.role in self.roles
         )
 
     def lets_speak(self, rule_id: str, content: str) -> bool:
         """Whether two people with different roles, one of them clinical, have signed this content."""
         valid = self.valid(rule_id, content)
-        people = {same_person(signature.by) for signature in valid}
+        others = [signature for signature in valid if not one_person(signature.by, valid[0].by)]
         roles = {signature.role for signature in valid}
         clinical = any(self.roles[role] == "clinical" for role in roles)
-        return len(people) >= SIGNATURES_NEEDED and len(roles) >= SIGNATURES_NEEDED and clinical
+        return bool(others) and len(roles) >= SIGNATURES_NEEDED and clinical
 
     def authors_of(self, rule_id: str) -> frozenset[str]:
         """Those who wrote the rule and so may not sign it."""
@@ -60,6 +64,24 @@ class SignOffs(NamedTuple):
 def same_person(name: str) -> str:
     """A name as it is compared: case and spacing do not make another person."""
     return " ".join(name.casefold().split())
+
+
+def one_person(name: str, other: str) -> bool:
+    """Whether two names are the same person's.
+
+    The desk signs as "name (subject)": the subject is the identity provider's and decides where both have one,
+    because the name before it can be chosen. Where one has none, the name or the subject being the same is enough.
+    """
+    some, others = _name_and_subject(name), _name_and_subject(other)
+    if some[1] and others[1]:
+        return some[1] == others[1]
+    return bool({part for part in some if part} & {part for part in others if part})
+
+
+def _name_and_subject(name: str) -> tuple[str, str]:
+    plain = same_person(name)
+    before, bracket, subject = plain.rpartition(" (")
+    return (before, subject[:-1]) if bracket and subject.endswith(")") else (plain, "")
 
 
 def read_signoffs(root: Traversable | Path, file: Path | None = None) -> SignOffs:
@@ -84,23 +106,27 @@ def signatures_in_force(signoffs: SignOffs, contents: Mapping[str, str]) -> dict
 
 
 def sign(signoffs: SignOffs, pack: Pack, rule_id: str, by: str, role: str, on: str) -> SignOffs:
-    """The sign-offs with one more signature.
-
-    Raises SignOffRefused for a rule that is not there, a role that is not, an author, and somebody who has signed
-    this content before.
-    """
+    """The sign-offs with one more signature under the pack as it is. Raises SignOffRefused as ``add_signature``."""
     if rule_id not in pack.rules:
         raise SignOffRefused(f"{rule_id}: no rule is called this; see cds-service check")
+    version = pack.rules[rule_id][1].data["version"]
+    return add_signature(signoffs, rule_id, Signature(by, role, on, version, content_hash(pack, rule_id)))
+
+
+def add_signature(signoffs: SignOffs, rule_id: str, signature: Signature) -> SignOffs:
+    """The sign-offs with one more signature.
+
+    Raises SignOffRefused for a role that is not there, an author, and somebody who has signed this content before.
+    """
+    by, role = " ".join(signature.by.split()), signature.role
     if role not in signoffs.roles:
         raise SignOffRefused(f"{role}: no role is called this; the roles are {', '.join(signoffs.roles)}")
-    if same_person(by) in signoffs.authors_of(rule_id):
+    if any(one_person(by, author) for author in signoffs.authors_of(rule_id)):
         raise SignOffRefused(f"{by} is an author of {rule_id}: somebody else has to review it")
-    content = content_hash(pack, rule_id)
-    if any(same_person(signature.by) == same_person(by) for signature in signoffs.valid(rule_id, content)):
+    kept = signoffs.valid(rule_id, signature.content)  # void signatures are history of the file, not of the rule
+    if any(one_person(known.by, by) for known in kept):
         raise SignOffRefused(f"{by} has signed this content of {rule_id} already: a second person is needed")
-    version = pack.rules[rule_id][1].data["version"]
-    kept = signoffs.valid(rule_id, content)  # void signatures are history of the file, not of the rule
-    added = (*kept, Signature(" ".join(by.split()), role, on, version, content))
+    added = (*kept, signature._replace(by=by))
     return signoffs._replace(signatures={**signoffs.signatures, rule_id: added})
 
 
@@ -110,7 +136,10 @@ def signoff_text(signoffs: SignOffs, head: str) -> str:
         "authors": dict(signoffs.authors),
         "roles": dict(signoffs.roles),
         "signatures": {
-            rule_id: [signature._asdict() for signature in signoffs.signatures[rule_id]]
+            rule_id: [
+                {key: value for key, value in signature._asdict().items() if value}
+                for signature in signoffs.signatures[rule_id]
+            ]
             for rule_id in sorted(signoffs.signatures)
         },
     }

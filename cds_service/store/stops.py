@@ -12,6 +12,8 @@ from cds_service.store import available
 from cds_service.store.database import Database
 from cds_service.store.schema import rule_stops
 
+SHORTEST_REASON, LONGEST_REASON = 10, 500
+
 
 class StopRow(NamedTuple):
     """One stop of a rule. ``lifted_at`` is empty while it lasts."""
@@ -24,6 +26,13 @@ class StopRow(NamedTuple):
     lifted_at: str
     lifted_by: str
     lift_reason: str
+
+
+def reason_problem(reason: str) -> str:
+    """What keeps this from being a reason that somebody later understands; empty when nothing does."""
+    if SHORTEST_REASON <= len(reason) <= LONGEST_REASON:
+        return ""
+    return f"Give a reason of {SHORTEST_REASON} to {LONGEST_REASON} characters; it has {len(reason)}."
 
 
 def stop(database: Database, rule: str, by: str, reason: str, at: str) -> bool:

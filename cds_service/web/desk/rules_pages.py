@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from cds_service.rules.rule import Rule
 from cds_service.store.analytics import totals
 from cds_service.store.card_answers import answers
 from cds_service.web.desk.desk import Desk
+from cds_service.web.desk.governing import governing_of
 from cds_service.web.desk.periods import weeks_before
 from cds_service.web.desk.roles import Role, may, requires
 from cds_service.web.desk.tables import Column, Table, table_answer
@@ -56,7 +57,8 @@ def rules_blueprint(desk: Desk) -> Blueprint:
     @requires(Role.PUBLIC)
     def rules() -> Response | str:
         use = _use(desk) if may(Role.VIEWER) else {}
-        rows = [_row(rule, library.signatures, use) for rule in library.rules]
+        stops = desk.rules.stops
+        rows = [_row(rule, desk.library.signatures, stops, use) for rule in library.rules]
         columns = COLUMNS + USE if may(Role.VIEWER) else COLUMNS
         table = Table("rules", "Rules", columns, rows, empty="No rule is like that.")
         return table_answer(table, "rules/rules.html", weeks=USE_WEEKS)
@@ -82,8 +84,8 @@ def rules_blueprint(desk: Desk) -> Blueprint:
             limits=readable.limits(found), keys=prefetch_templates(library),
             assertions=[library.assertions[drawn] for drawn in found.draws_on],
             conflicts=[(name, library.conflicts[name]) for name in found.conflicts],
-            signatures=library.signatures.get(rule_id, ()),
-            silent=rule_id in library.silent,
+            signatures=desk.library.signatures.get(rule_id, ()),
+            silent=rule_id in desk.library.silent, govern=governing_of(desk, found),
             proof=proof(rule_id), history=history.get(rule_id, ()),
             mutants=tried if tried is not None and tried["content"] == found.sha256 else None,
         )  # fmt: skip
@@ -105,13 +107,16 @@ def rules_blueprint(desk: Desk) -> Blueprint:
     return pages
 
 
-def _row(rule: Rule, signed: Mapping[str, Sequence[object]], use: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+def _row(
+    rule: Rule, signed: Mapping[str, Sequence[object]], stops: Collection[str], use: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
     fired, overridden = use.get(rule.id, (0, 0))
     return {
         "title": rule.title, "page": url_for("rules.rule", rule_id=rule.id), "document": rule.document,
         "workups": list(dict.fromkeys(item.workup for item in rule.recommend)),
         "urgency": list(dict.fromkeys(item.urgency.indicator for item in rule.recommend)),
-        "basis": rule.basis, "status": rule.status, "signed": "signed" if rule.id in signed else "draft",
+        "basis": rule.basis, "status": "stopped" if rule.id in stops else rule.status,
+        "signed": "signed" if rule.id in signed else "draft",
         "version": rule.version, "id": rule.id, "fired": fired, "overridden": overridden,
     }  # fmt: skip
 
