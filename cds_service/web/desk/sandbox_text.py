@@ -58,14 +58,29 @@ def read_given(content: bytes, as_of: str = "") -> Given:
 
 
 def _refused(content: bytes, text: str, problem: CdsError) -> Given:
-    """No request: for one that is not even JSON the place; a Bundle is never sent as it is."""
+    """No request: for one that is not even JSON the place; a Bundle or NDJSON is never sent as it is."""
+    wrong_line = _wrong_line(content)
+    if wrong_line is not None:
+        return Given(text, None, wrong_line, sendable=False)
     syntax = syntax_problem(content)
-    if isinstance(problem, MalformedJson) or (syntax is not None and "What was given:" in str(problem)):
-        return Given(text, None, syntax or Problem(_plain(problem)))
-    found = re.match(r"What was given:(\d+): (.*)", str(problem))
-    if found is not None:
-        return Given(text, None, _at_line(text, int(found[1]), found[2]), sendable=False)
+    if syntax is not None and not _is_ndjson(content):
+        return Given(text, None, syntax)
     return Given(text, None, Problem(_plain(problem)), sendable=False)
+
+
+def _is_ndjson(content: bytes) -> bool:
+    lines = [line for line in content.splitlines() if line.strip()]
+    return len(lines) > 1 and isinstance(_value(lines[0]), dict)
+
+
+def _wrong_line(content: bytes) -> Problem | None:
+    """The first line of NDJSON that is not JSON."""
+    if _is_ndjson(content):
+        for number, line in enumerate(content.splitlines(), 1):
+            problem = syntax_problem(line) if line.strip() else None
+            if problem is not None:
+                return problem._replace(line=number)
+    return None
 
 
 def _plain(problem: CdsError) -> str:
