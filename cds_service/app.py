@@ -79,7 +79,7 @@ def create_app(
     watch = Watch(rules, settings, database, health, clock)
     app.extensions["watch"] = watch
     app.register_blueprint(operations_blueprint(watch, health, callers))
-    desk = Desk(rules, settings, database, watch, clock)
+    desk = Desk(rules, settings, database, watch, clock, health.warnings)
     access = Access(desk)
     app.extensions["access"] = access
     register_desk(app, desk, access.sessions)

@@ -26,6 +26,7 @@ class Desk(NamedTuple):
     database: Database
     watch: Watch
     now: Callable[[], datetime]
+    warnings: Callable[[], list[str]] = list  # what does not stop the service and its operator should know
 
     @property
     def library(self) -> RuleLibrary:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import orjson
-from flask import Response, render_template, request
+from flask import Response, abort, render_template, request
 
 PAGE = 100
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -47,6 +47,7 @@ class Table(NamedTuple):
     rows: Sequence[Row]
     searched: bool = True
     empty: str = "Nothing here."
+    beside: bool = False  # stands on a page with others, so that the URL says which table it speaks of
 
 
 class View(NamedTuple):
@@ -72,7 +73,8 @@ class View(NamedTuple):
 
     def sort_url(self, column: Column) -> str:
         """The address that sorts by this column, the other way round if it is so already."""
-        return self.url(sort=f"-{column.key}" if self.sort == column.key else column.key, page=None)
+        sort = f"-{column.key}" if self.sort == column.key else column.key
+        return self.url(sort=sort, page=None, table=self.table.name if self.table.beside else None)
 
     def sorted_by(self, column: Column) -> str:
         """The column's ``aria-sort``."""
@@ -94,26 +96,46 @@ def view_of(table: Table) -> View:
     """The part of the table that the request's query asks for."""
     rows = _narrowed(table)
     pages = max(1, -(-len(rows) // PAGE))
-    number = request.args.get("page", "1")
+    asked = _asked_of(table)
+    number = asked.get("page", "1")
     page = min(max(1, int(number)), pages) if number.isascii() and number.isdigit() and len(number) < 7 else 1
     facets = [
-        Facet(column, _counted(table.rows, column.key), request.args.get(column.key, ""))
+        Facet(column, _counted(table.rows, column.key), asked.get(column.key, ""))
         for column in table.columns
         if column.facet
     ]
     shown = rows[(page - 1) * PAGE : page * PAGE]
-    text, sort = request.args.get("q", "")[:200], request.args.get("sort", "")
+    text, sort = asked.get("q", "")[:200], asked.get("sort", "")
     return View(table, shown, len(rows), facets, text, sort, page, pages)
 
 
+def several_answer(tables: Sequence[Table], template: str, /, **context: Any) -> Response | str:
+    """A page with several tables, each a View under its name in ``tables``; twins by ``?table=NAME&format=csv``."""
+    named = {table.name: table for table in tables}
+    form, asked = request.args.get("format", ""), named.get(request.args.get("table", ""))
+    if form in ("csv", "json") and asked is None:
+        abort(404)
+    if form == "csv" and asked is not None:
+        return csv_answer(asked, _narrowed(asked))
+    if form == "json" and asked is not None:
+        return json_rows(asked, _narrowed(asked))
+    return render_template(template, tables={name: view_of(table) for name, table in named.items()}, **context)
+
+
+def _asked_of(table: Table) -> Mapping[str, str]:
+    """The query, as far as it speaks of this table."""
+    return request.args if not table.beside or request.args.get("table") == table.name else {}
+
+
 def _narrowed(table: Table) -> list[Row]:
-    text = request.args.get("q", "")[:200].casefold() if table.searched else ""
-    chosen = {column.key: value for column in table.columns if column.facet and (value := request.args.get(column.key))}
+    asked = _asked_of(table)
+    text = asked.get("q", "")[:200].casefold() if table.searched else ""
+    chosen = {column.key: value for column in table.columns if column.facet and (value := asked.get(column.key))}
     keys = [column.key for column in table.columns]
     rows = [row for row in table.rows if all(value in words_of(row.get(key)) for key, value in chosen.items())]
     if text:
         rows = [row for row in rows if any(text in word.casefold() for key in keys for word in words_of(row.get(key)))]
-    sort = request.args.get("sort", "")
+    sort = asked.get("sort", "")
     if sort.removeprefix("-") in {column.key for column in table.columns}:
         rows.sort(key=lambda row: _order(row.get(sort.removeprefix("-"))), reverse=sort.startswith("-"))
     return rows
