@@ -21,7 +21,7 @@ from cds_service.store.schema import daily_counts
 KEY = tuple(column.name for column in daily_counts.primary_key)
 NOT_COUNTED = frozenset({"not-applicable", "not-applicable (silent)"})
 LONGEST = 120
-OF_A_RESOURCE = re.compile(r"[^\s:]*/\S*?(?: (?P<part>[^:]+))?: (?P<reason>.*)", re.DOTALL)
+OF_A_RESOURCE = re.compile(r"(?:\S*/|urn:)\S+?(?: (?P<part>[^:]+))?: (?P<reason>.*)", re.DOTALL)
 
 
 def rule_set_name(version: str, hash: str) -> str:
