@@ -210,3 +210,21 @@ def test_asking_for_the_condition_leaves_nothing_behind(database: Database) -> N
         "decisions": 1, "cards": 1, "chains": 1, "rule_outcomes": 1, "daily_counts": len(counted),
     }  # fmt: skip
     assert verify(database).breaks == ()
+
+
+def test_decisions_wait_while_no_thread_is_to_be_had(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = DecisionLog(database, 10)
+    told: list[str] = []
+    log.met = told.append
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", refuse)
+        assert log.record(on(1))
+        assert log.record(on(2))
+        assert (log.failing, told) == (True, ["RuntimeError"])
+    assert log.record(on(3))
+    log.close()
+    assert (numbers(database), log.failing, log.dropped) == (["q1-0", "q2-0", "q3-0"], False, 0)

@@ -101,8 +101,14 @@ class DecisionLog:
         with self._lock:
             if self._writer is None:
                 self._closing.clear()
-                self._writer = threading.Thread(target=self._write, name="decision-log", daemon=True)
-                self._writer.start()
+                writer = threading.Thread(target=self._write, name="decision-log", daemon=True)
+                try:
+                    writer.start()
+                except RuntimeError as problem:  # no thread is to be had now: decisions wait, the next one tries again
+                    self.failing = True
+                    self._say(kind_of(problem))
+                    return
+                self._writer = writer
                 # Not atexit, which a worker that was forked by multiprocessing (granian's) does not run.
                 Finalize(None, self.close, exitpriority=0)
 
