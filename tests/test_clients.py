@@ -144,6 +144,22 @@ def test_two_clients_that_cannot_be_told_apart_are_refused(other: dict[str, Any]
         ClientRegistry([Listed(GOOD), Listed({**GOOD, **other})])
 
 
+def test_a_client_is_taken_out_though_two_others_cannot_be_told_apart() -> None:
+    """The mistake of one who registers delays nobody's revocation, and admits nobody new."""
+    listed = Listed(GOOD, *({**GOOD, "id": name, "issuer": f"https://{name}.example"} for name in ("gone", "off")))
+    registry = ClientRegistry([listed])
+    clash = {**GOOD, "id": "clash", "issuer": "https://clash.example"}
+    off = {**GOOD, "id": "off", "issuer": "https://off.example", "disabled": True}
+    listed.records = [GOOD, off, clash, {**clash, "id": "other"}]
+    registry.reload()
+    assert registry.problems == ("client other: another client has the same issuer and tenant",)
+    assert [(client.id, client.disabled) for client in registry.clients()] == [("main", False), ("off", True)]
+    listed.records = [GOOD, clash]
+    registry.reload()
+    assert registry.problems == ()
+    assert [client.id for client in registry.clients()] == ["clash", "main"]
+
+
 def test_a_file_that_has_not_changed_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
     real = trust_clients._document

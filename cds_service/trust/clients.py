@@ -180,7 +180,8 @@ class ClientRegistry:
             raise SettingsError(wrong[0])
 
     def reload(self) -> None:
-        """Read all sources again. Two clients that cannot be told apart leave all as it was."""
+        """Read all sources again. While two clients cannot be told apart nobody is added or changed; who was taken out
+        or disabled is so at once."""
         self._read()
 
     def _read(self) -> list[str]:
@@ -194,10 +195,12 @@ class ClientRegistry:
                 unread.append(str(problem))
             except SettingsError as problem:
                 wrong.append(str(problem))
+        named = [client for found in self._named.values() for client in found]
         try:
-            self._by_issuer = _told_apart([client for named in self._named.values() for client in named])
+            self._by_issuer = _told_apart(named)
         except SettingsError as problem:
             wrong.append(str(problem))
+            self._by_issuer = _still_admitted(self._by_issuer, named)
         self.problems = (*unread, *wrong)
         return wrong
 
@@ -237,3 +240,12 @@ def _told_apart(clients: Sequence[Client]) -> dict[tuple[str, str | None], Clien
         ids.add(client.id)
         found[client.issuer, client.tenant] = client
     return found
+
+
+def _still_admitted(
+    before: Mapping[tuple[str, str | None], Client], named: Sequence[Client]
+) -> dict[tuple[str, str | None], Client]:
+    """Those of before whom the sources still name and do not disable anywhere; disabled ones as such."""
+    ids = {client.id for client in named}
+    disabled = {client.id: client for client in named if client.disabled}
+    return {key: disabled.get(client.id, client) for key, client in before.items() if client.id in ids}
