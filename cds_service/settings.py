@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     inputs_key: str | None = Field(default=None, repr=False)
     pseudonym_key: str | None = Field(default=None, repr=False)
     signoff_file: Path | None = None
+    releases_dir: Path | None = None
+    cohort_dir: Path | None = None
     cors_origins: str = ""
     calls_per_address: int | None = Field(default=None, ge=0)
     calls_per_client: int | None = Field(default=None, ge=0)
