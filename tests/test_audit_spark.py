@@ -20,6 +20,7 @@ from lacking import lacking
 from cds_service.cli import main
 from cds_service.errors import InputError
 from cds_service.population import spark_tasks
+from cds_service.population.made import MADE
 from cds_service.population.remote_files import remote_files
 from cds_service.population.spark_tasks import Pack, zipped
 from cds_service.population.synthetic.content import load_content
@@ -75,7 +76,7 @@ def audit(folder: Path | str, out: Path, *more: str) -> Result:
 
 
 def outputs(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in out.iterdir()}
+    return {path.name: path.read_bytes() for path in out.iterdir() if path.name != MADE}
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,16 @@ def test_a_refusal_of_a_worker_is_said_in_its_words(
     assert refused.exit_code == 1
     assert "Spark: a worker has cds-service" in refused.output and "install the same on all" in refused.output
     assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_the_master_that_a_launcher_names_is_used(spark: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = "--conf spark.driver.host=127.0.0.1 --conf spark.driver.bindAddress=127.0.0.1"
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[1] {local} pyspark-shell")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    started = [sys.executable, "-c", "from cds_service.population.spark import Spark; s = Spark(7); "
+               "print('master', s._context.master); s.stop()"]  # fmt: skip
+    done = subprocess.run(started, capture_output=True, text=True, timeout=300, check=True)
+    assert "master local[1]" in done.stdout
 
 
 # Without Spark

@@ -19,6 +19,7 @@ from cds_service.population.answers import answer_patient
 from cds_service.population.audit import Audited, Options, answer_all, publish, run_of
 from cds_service.population.compare import SAME, compare_patient, comparison
 from cds_service.population.encounters import ENCOUNTERS, replay_patient, replay_summary
+from cds_service.population.made import write_made
 from cds_service.population.monthly import MONTHS, monthly_patient
 from cds_service.population.outputs import write_audit
 from cds_service.record.sources import SOURCES
@@ -131,6 +132,7 @@ def audit_command(
     as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
 ) -> None:  # fmt: skip
     """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
+    began = time.monotonic()
     options, library = options_of(as_of, workers, memory, parts, exported, since), load_library()
     shown = Shown(Console(stderr=True, highlight=False))
     ask = REPLAYS[at][0] if at is not None else answer_patient
@@ -139,6 +141,7 @@ def audit_command(
             audited = answer_all(folder, out, ask, (None,), (library.hash,), options, shown, used)
     finally:
         shown.stop()
+    write_made(audited.results, folder, datetime.now(UTC), time.monotonic() - began)
     if at is None:
         _audit(audited, out, options, library, exact, parquet=not no_parquet)
     else:

@@ -13,9 +13,18 @@ from cds_service.errors import RequestError
 from cds_service.explain import rule_as_json
 from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import EVALUATION, HookResponse, respond
-from cds_service.population.attrition import NOT_EVALUATED, Counts, age_band, count_infant, stages_of
+from cds_service.population.attrition import (
+    EXCLUDED,
+    NOT_EVALUATED,
+    OTHER_AGE,
+    Counts,
+    age_band,
+    count_infant,
+    stages_of,
+)
 from cds_service.population.infant_request import Chart, Exported, Json, request_of
 from cds_service.record.times import iso
+from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Outcome
 
@@ -89,7 +98,8 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
     cards = response.body["cards"]
     row: Json = {
         "patient": chart.patient, "status": status, "asOf": iso(record.as_of), "age": age_band(record), "stage": stage,
-        "findings": _findings(response), "rules": [rule_as_json(e) | {"stage": stages[e.rule.id]} for e in spoken],
+        "findings": _findings(response), "rules": [_rule(e, stages[e.rule.id]) for e in spoken],
+        "otherAge": [name for name, left_at in stages.items() if left_at == OTHER_AGE],
         "cards": [{"family": card["source"]["topic"]["code"], "urgency": card["indicator"]} for card in cards],
     }  # fmt: skip
     row |= {key: report[key] for key in ("unreadable", "uncoded", "ignored") if key in report}
@@ -103,6 +113,12 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
     if cards:
         lines[f"worklist-{cards[0]['indicator']}"] = [_worklist(chart.patient, row["age"], response)]
     return Rows(lines)
+
+
+def _rule(evaluation: Evaluation, stage: str) -> Json:
+    """What a rule says, where the infant leaves its way, and of an exclusion by what."""
+    excluded = {"decidedBy": list(evaluation.decided_by)} if stage == EXCLUDED else {}
+    return rule_as_json(evaluation) | {"stage": stage} | excluded
 
 
 def _findings(response: HookResponse) -> dict[str, dict[str, Any]]:
