@@ -24,11 +24,14 @@ from cds_service.population.monthly import MONTHS, monthly_patient
 from cds_service.population.outputs import write_audit
 from cds_service.record.sources import SOURCES
 from cds_service.record.times import iso, moment, parse_as_of, parse_span
+from cds_service.rules.difference import Difference, difference_as_json, differences
 from cds_service.rules.library import RuleLibrary, load_library
+from cds_service.rules.rule_sets import read_rule_set
 from cds_service.settings import load_settings
 
 EVERY = 5.0  # seconds between plain lines
 INCOMPLETE, CHANGED = 3, 4  # exit codes
+LONGEST_SHOWN = 160  # characters of a text on the terminal
 REPLAYS = {"encounters": (replay_patient, ENCOUNTERS), "monthly": (monthly_patient, MONTHS)}
 
 
@@ -193,8 +196,10 @@ def compare_command(
     Exit code 0: to nobody. 4: to somebody; so that a review can ask for a look.
     """
     options = options_of(as_of, workers, memory, parts, exported)
-    before, after = load_library(rules_a), load_library(rules_b)
+    old, new = read_rule_set(rules_a), read_rule_set(rules_b)
+    before, after = old.library, new.library
     hashes = (before.hash, after.hash)
+    found = differences(old, new)
     shown = Shown(Console(stderr=True, highlight=False))
     try:
         audited = answer_all(folder, out, compare_patient, (rules_a, rules_b), hashes, options, shown)
@@ -202,8 +207,10 @@ def compare_command(
         shown.stop()
     run = run_of(audited, hashes, after.reading.pack_version, options, {"exact": exact}) | {"asOf": iso(options.as_of)}
     compared = comparison(audited.counts, audited.results, run, exact)
+    compared["differences"] = [difference_as_json(item) for item in found]
     (audited.results / "compare.json").write_bytes(orjson.dumps(compared, option=orjson.OPT_INDENT_2))
     publish(out)
+    _tell_differences(found)
     click.echo("infants: " + ", ".join(f"{name} {number}" for name, number in compared["infants"].items()))
     for name, table in compared["byRule"].items():
         if any(number for kind, number in table.items() if kind != SAME):
@@ -212,3 +219,19 @@ def compare_command(
                 for why, number in list(reasons.items())[:3]:
                     click.echo(f"    {change} {number}: {why}")
     sys.exit(CHANGED if compared["changed"] else 0)
+
+
+def _tell_differences(found: list[Difference]) -> None:
+    """What of the rules is otherwise, the weightiest first."""
+    click.echo(f"rules: {len(found)} are not the same")
+    for item in found:
+        versions = " → ".join(version for version in (item.before, item.after) if version)
+        click.echo(f"  {item.rule}: {item.change}, {item.severity.word}, version {versions}")
+        for part in item.parts:
+            click.echo(f"    {part.kind}, {part.what}: {_in_line(part.before)} → {_in_line(part.after)}")
+
+
+def _in_line(text: str) -> str:
+    """One line of at most LONGEST_SHOWN characters; compare.json has the whole."""
+    flat = " ".join(text.split()) or "nothing"
+    return flat if len(flat) <= LONGEST_SHOWN else f"{flat[:LONGEST_SHOWN]}…"
