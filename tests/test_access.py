@@ -49,7 +49,7 @@ def with_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 @pytest.fixture(scope="module")
 def in_production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
-    app = desk_in_production(tmp_path_factory.mktemp("production"))
+    app = desk_in_production(tmp_path_factory.mktemp("production"), calls_per_address=0)
     yield app
     app.extensions["decision_log"].close()
 
