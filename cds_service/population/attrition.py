@@ -101,7 +101,7 @@ def count_infant(
         for asked in evaluation.suggested:
             mine = DONE if asked.taken_care_of.truth is TRUE else asked.urgency.indicator
             known = workups.get(asked.workup.id, DONE)
-            workups[asked.workup.id] = max(mine, known, key=_URGENCY.__getitem__)
+            workups[asked.workup.id] = max(mine, known, key=URGENCY_RANK.__getitem__)
     for item in causes:
         counts["cause", item] += 1
     for document, own in documents.items():
@@ -111,4 +111,4 @@ def count_infant(
     return stage
 
 
-_URGENCY = {DONE: 0, "info": 1, "warning": 2, "critical": 3}
+URGENCY_RANK = {DONE: 0, "info": 1, "warning": 2, "critical": 3}
