@@ -32,6 +32,7 @@ from cds_service.rules.library import load_library
 from cds_service.rules.pack import packaged_cards
 
 DONE = "done-"
+LAUNCHED = ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS")  # set by spark-submit, or by who names a master
 _OURS = re.compile(r"cds_service\.errors\.\w+: ([^\n]+)")
 
 
@@ -41,25 +42,22 @@ class Spark:
     def __init__(self, workers: int) -> None:
         """``workers``: cores, when it all runs here. Raises InputError when Spark cannot be had."""
         try:
-            from pyspark import SparkConf, SparkContext
+            from pyspark.sql import SparkSession
         except ImportError:
             raise InputError("--engine spark needs the extra: pip install 'cds-service[spark]'") from None
-        settings: Any = SparkConf()
-        if not settings.contains("spark.master"):
-            settings.setMaster(f"local[{workers}]").set("spark.ui.enabled", "false")
-            settings.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
-            os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-        settings.setAppName("cds-service audit").set("spark.ui.showConsoleProgress", "false")
+        running: Any = SparkSession.getActiveSession()
+        self._is_ours = running is None
         try:
-            self._context: Any = SparkContext.getOrCreate(settings)
+            self._context: Any = running.sparkContext if running is not None else _started(workers)
         except Exception as problem:  # no Java, no cluster: whatever its launcher raises
             raise InputError(f"Spark does not start ({type(problem).__name__}): is there a Java 17 or newer?") from None
         self._files: list[Callable[[], SourceFile]] = []  # made anew where they are read
         self._lines: Any = None
 
     def stop(self) -> None:
-        """Leave the cluster."""
-        self._context.stop()
+        """Leave the cluster; a session that was there before stays."""
+        if self._is_ours:
+            self._context.stop()
 
     def files(self, folder: Path | str, longest: int) -> list[SourceFile]:
         """See Engine. A folder has to be seen by all workers under the same name."""
@@ -119,6 +117,19 @@ class Spark:
                 self._shuffled(parts), lambda chunks: [chunk for _, chunk in chunks], [part]
             )
         return found
+
+
+def _started(workers: int) -> Any:
+    """A new context: where the launcher says, else on so many cores of this machine, and on no network."""
+    from pyspark import SparkConf, SparkContext
+
+    settings: Any = SparkConf()
+    settings.setAppName("cds-service audit").set("spark.ui.showConsoleProgress", "false")
+    if not any(name in os.environ for name in LAUNCHED):
+        settings.setMaster(f"local[{workers}]").set("spark.ui.enabled", "false")
+        settings.set("spark.driver.host", "127.0.0.1").set("spark.driver.bindAddress", "127.0.0.1")
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return SparkContext.getOrCreate(settings)
 
 
 def _packs(job: Job) -> tuple[Pack, ...]:
