@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     oidc_ca_file: Path | None = None
     session_key: str | None = Field(default=None, repr=False)
     sandbox_page: bool | None = None
+    audits_dir: Path | None = None
 
     @property
     def base_url(self) -> str:

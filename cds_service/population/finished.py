@@ -124,10 +124,10 @@ class Listed(NamedTuple):
 
 
 class Output:
-    """One finished output. Raises BrokenOutput when there is none of this name, or it is not finished."""
+    """One output, in the folder ``beside``. Raises BrokenOutput when there is none of this name."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.name = name
+        self.name, self.beside = name, folder
         if not NAME.fullmatch(name):
             raise BrokenOutput("There is no audit of this name.")
         try:
@@ -194,17 +194,20 @@ def checked(said: Any) -> Summary:
         raise BrokenOutput(f"{SUMMARY} is not as an audit writes it.") from None
 
 
-def listed(folder: Path) -> list[Listed]:
-    """Everything in the folder that may be an output, the latest first. Raises BrokenOutput when there is no folder."""
+def listed(folder: Path, exact: bool) -> list[Listed]:
+    """Everything in the folder that may be an output, the latest first; unless ``exact``, numbers are suppressed.
+
+    Raises BrokenOutput when there is no folder.
+    """
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
     except OSError:
         raise BrokenOutput("The folder of CDS_AUDITS_DIR cannot be read.") from None
-    found = [_listed(folder, name) for name in names if NAME.fullmatch(name)]
+    found = [_listed(folder, name, exact) for name in names if NAME.fullmatch(name)]
     return sorted(found, key=lambda item: item.made.finished if item.made else "", reverse=True)
 
 
-def _listed(folder: Path, name: str) -> Listed:
+def _listed(folder: Path, name: str, exact: bool) -> Listed:
     try:
         with Output(folder, name) as output:
             if output.has(WORK):
@@ -214,7 +217,9 @@ def _listed(folder: Path, name: str) -> Listed:
                 if output.has(other):
                     return Listed(name, f"{words}: read {other} in its folder", None, made)
             with suppress(BrokenOutput):
-                return Listed(name, "", checked(output.summary()), made)
+                said = output.summary()
+                said = said if exact or not said["run"]["exact"] else suppressed(said)
+                return Listed(name, "", checked(said), made)
             return Listed(name, "damaged, or no audit: its summary cannot be read", None, made)
     except BrokenOutput:
         return Listed(name, "it cannot be opened", None, None)

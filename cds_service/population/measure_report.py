@@ -38,17 +38,28 @@ def _report(
         "initial-population": sum(stages.values()) - stages[NOT_EVALUATED] - stages[OTHER_AGE],
         "denominator": sum(held.values()), "denominator-exclusion": held[EXCLUDED], "numerator": held[DONE],
     }  # fmt: skip
+    day = iso(as_of)
+    return {
+        "resourceType": "MeasureReport", "id": f"{run_id}-{name}"[:64], "status": "complete", "type": "summary",
+        "measure": f"{library.reading.canonical}/Measure/{name}|{library.reading.pack_version}",
+        "period": {"start": day, "end": day}, "group": [_group(numbers, disclosure)],
+    }  # fmt: skip
+
+
+def _group(numbers: Mapping[str, int], disclosure: Disclosure) -> Json:
     shown = disclosure.table(numbers)
     group: Json = {"population": [_population(code, number) for code, number in shown.items()]}
     needed = numbers["denominator"] - numbers["denominator-exclusion"]
     if needed and HIDDEN not in shown.values() and HIDDEN not in (disclosure.shown(needed),):
         group["measureScore"] = {"value": round(numbers["numerator"] / needed, 2)}
-    day = iso(as_of)
-    return {
-        "resourceType": "MeasureReport", "id": f"{run_id}-{name}"[:64], "status": "complete", "type": "summary",
-        "measure": f"{library.reading.canonical}/Measure/{name}|{library.reading.pack_version}",
-        "period": {"start": day, "end": day}, "group": [group],
-    }  # fmt: skip
+    return group
+
+
+def suppressed_report(report: Json) -> Json:
+    """A report of an exact run as a run without --exact has it. Raises KeyError and TypeError when it is no report."""
+    populations = report["group"][0]["population"]
+    numbers = {item["code"]["coding"][0]["code"]: item["count"] for item in populations}
+    return report | {"group": [_group(numbers, Disclosure(exact=False))]}
 
 
 def _population(code: str, number: Shown) -> Json:

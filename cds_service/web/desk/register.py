@@ -6,6 +6,7 @@ from flask import Flask
 
 from cds_service.web.desk.access_log import access_blueprint
 from cds_service.web.desk.analytics_pages import analytics_blueprint
+from cds_service.web.desk.audit_pages import audits_blueprint
 from cds_service.web.desk.change_pages import changes_blueprint
 from cds_service.web.desk.decision_pages import decisions_blueprint
 from cds_service.web.desk.desk import Desk, dress_pages
@@ -21,7 +22,7 @@ def register_desk(app: Flask, desk: Desk, sessions: Sessions) -> None:
     """Give the application the desk's pages."""
     dress_pages(app, desk)
     for area in (home_blueprint, rules_blueprint, documents_blueprint, decisions_blueprint, analytics_blueprint,
-                 sandbox_blueprint, changes_blueprint,
+                 sandbox_blueprint, changes_blueprint, audits_blueprint,
                  access_blueprint):  # fmt: skip
         app.register_blueprint(area(desk))
     app.register_blueprint(login_blueprint(desk, sessions))
