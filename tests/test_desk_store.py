@@ -186,6 +186,8 @@ def test_writers_who_add_to_the_same_counts_lose_nothing(database: Database, url
             rules = [f"r{number}" for number in range(30)]
             outcomes = dict.fromkeys(reversed(rules) if backwards else rules, "recommended")
             batch = batch_of([replace(on(1), outcomes=outcomes)], chain, None)
+            keys = [tuple(row.values())[:-1] for row in batch.counts]
+            assert keys == sorted(keys)  # else they may wait for one another in a circle
             append(own, batch)
             chain = batch.end
         own.close()
@@ -342,6 +344,17 @@ def test_pages_follow_one_another_without_gap(log: Log, filters: Filters) -> Non
     assert count_found(log.database, filters, 5) == 5
 
 
+def test_what_is_asked_of_a_rule_s_cards_is_not_found_on_another_s(database: Database) -> None:
+    (card,) = on(1).cards
+    other = replace(card, uuid="c2", indicator="info", rules=[{"id": "s", "version": "1"}])
+    write(database, replace(on(1), outcomes={"r": "recommended", "s": "satisfied"}, cards=[card, other]))
+    write(database, replace(on(1, 1), outcomes={"s": "recommended"}, cards=[]))
+    for rule, indicator, number in (("r", "critical", 1), ("r", "info", 0), ("s", "info", 1), ("s", "critical", 0)):
+        assert count_found(database, Filters(rule=rule, indicator=indicator)) == number
+    assert [one.number for one in analytics.daily(database, "", "", "rule", None, "s", "satisfied")] == [1]
+    assert [one.number for one in analytics.daily(database, "", "", "rule", None, "s")] == [1, 1]
+
+
 def test_decisions_of_one_moment_are_turned_over_once(database: Database) -> None:
     write(database, *(on(1, number) for number in range(5)))
     write(database, *(on(1, number) for number in range(5, 9)))
@@ -440,6 +453,8 @@ def test_clients_and_releases_have_their_numbers(log: Log) -> None:
         assert number == count_found(log.database, Filters(client=client))
     first, second = analytics.releases(log.database, "", "")
     assert first.rule_set == "0.0.9 000000000000"
+    everything = search(log.database, Filters(), SEEDED)
+    assert (first.first_day, second.last_day) == (everything[-1].decided_at[:10], everything[0].decided_at[:10])
     assert second.rule_set == rule_set_name(library().reading.pack_version, library().hash)
     assert (first.views + second.views, first.last_day <= second.first_day) == (SEEDED, True)
     assert analytics.releases(log.database, second.first_day, "", "nobody") == []
