@@ -13,6 +13,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from cds_service.record.times import iso, moment
+from cds_service.store.stops import stopped
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, requires
 from cds_service.web.desk.sandbox_bench import Bench, Workbench
@@ -103,7 +104,8 @@ def sandbox_blueprint(desk: Desk) -> Blueprint:
             return page(bench, checked=fhir_problems(given.request.prefetch, given.text))
         if action == "why" and bench.answered is not None:
             rule = request.form.get("rule", "")
-            return page(bench, rule=rule, why=why_not(rule, bench.answered, desk.library))
+            stops = {name: row.reason for name, row in stopped(desk.database).items()}
+            return page(bench, rule=rule, why=why_not(rule, bench.answered, desk.library, stops))
         return page(bench)
 
     @pages.post("/sandbox/feedback")
