@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cds_service.population.attrition import RECOMMENDED
 from cds_service.population.disclosure import HIDDEN, ROUNDED_TO, SMALLEST_SHOWN, Shown
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -42,32 +41,33 @@ def report_page(summary: Mapping[str, Any]) -> str:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["bar"] = bar
+    environment.filters |= {"bar": bar, "amount": amount}
     way = waterfall(summary["attrition"], summary["patients"]["all"])
     return environment.get_template("report.html").render(summary, way=way, widest=WIDEST)
 
 
 def waterfall(attrition: Mapping[str, Shown], everybody: Shown, widest: int = WIDEST) -> list[Step]:
-    """The stages in the order of the way, with how many go on after each. The last is where nobody leaves any more.
+    """The stages in the order of the way, with how many go on after each; after the last is nobody.
 
-    Who go on is said from the numbers shown alone, so that it tells no more than they do.
+    Who go on is the sum of the later numbers as they are shown, so that it tells no more than they do.
     """
-    going, guessed = amount(everybody), isinstance(everybody, str)
-    whole = max(going, 1)
+    numbers = list(attrition.items())
+    whole = max(amount(everybody), sum(map(amount, attrition.values())), 1)
     steps = []
-    for stage, number in attrition.items():
-        guessed |= isinstance(number, str) or (number > 0 and guessed)
-        came = going
-        if stage != RECOMMENDED:
-            going = max(going - amount(number), 0)
-        rounded = (going + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
-        start = 0 if stage == RECOMMENDED else round(widest * going / whole)
-        end = round(widest * (amount(number) if stage == RECOMMENDED else came) / whole)
-        width = max(end - start, 1 if amount(number) else 0)
-        shown = f"about {rounded}" if guessed else going
-        steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, widest - width), width,
-                          round(widest * came / whole)))  # fmt: skip
+    for place, (stage, number) in enumerate(numbers):
+        later = [left for _, left in numbers[place + 1 :] if left != 0]
+        going = sum(map(amount, later))
+        came = going + amount(number)
+        start, end = round(widest * going / whole), round(widest * came / whole)
+        width = max(end - start, 1 if came > going else 0)
+        guessed = any(isinstance(left, str) for left in later) and len(later) > 1
+        shown = later[0] if len(later) == 1 else f"about {_rounded(going)}" if guessed else going
+        steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, widest - width), width, end))
     return steps
+
+
+def _rounded(number: int) -> int:
+    return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
 
 
 def amount(number: Shown) -> int:

@@ -67,7 +67,7 @@ def infants_table(
     columns = (
         Column("infant", "Infant", link="url"), Column("age", "Age"), Column("stage", "Left at"),
         Column("card", "Most urgent card"), Column("rules", "Recommended by"), Column("workups", "Workup"),
-        Column("evidence", "Evidence"), Column("missing", "Missing"), Column("why", "Why not evaluated"),
+        Column("evidence", "Evidence"), Column("missing", "Missing, or why not evaluated"),
     )  # fmt: skip
     rows = [_row(line, key, rule, library, urls, most) for line in lines]
     return Table("infants", "Infants", columns, rows, searched=False, empty="No infant.")
@@ -82,8 +82,8 @@ def _row(
         own = pseudonym_of(key, patient)
         row = {"infant": own, "url": urls["infant"].replace("PSEUDONYM", own)}
         if said["status"] != "evaluated":
-            return row | {"stage": "not evaluated", "why": said.get("why", said["status"]), "age": "", "card": "",
-                          "rules": [], "workups": [], "evidence": [], "missing": []}  # fmt: skip
+            return row | {"stage": "not evaluated", "missing": [said.get("why", said["status"])], "age": "", "card": "",
+                          "rules": [], "workups": [], "evidence": []}  # fmt: skip
         writer = Writer(library, patient)
         spoken = [item for item in said["rules"] if item["outcome"] == Outcome.RECOMMENDED.value]
         chosen = [item for item in said["rules"] if item["rule"] == rule] if rule else spoken
@@ -94,7 +94,7 @@ def _row(
         stage = next((item["stage"] for item in chosen), said["stage"]) if rule else said["stage"]
         return row | {
             "age": said["age"], "stage": stage, "card": said["cards"][0]["urgency"] if said["cards"] else "none",
-            "rules": [item["rule"] for item in spoken], "why": "",
+            "rules": [item["rule"] for item in spoken],
             "workups": list(dict.fromkeys(f"{w['id']} ({w['urgency']})" for item in chosen for w in item["workups"])),
             "evidence": evidence,
             "missing": list(dict.fromkeys(writer.reference(text) for item in (chosen if rule else said["rules"])

@@ -88,7 +88,7 @@ def summary_tables(summary: Summary, link: Link) -> list[Table]:
 
 
 def _attrition(summary: Summary, link: Link) -> Table:
-    columns = (Column("words", "Step"), Column("stage", "In short"), Column("number", "Leave here", number=True,
+    columns = (Column("words", "Step"), Column("stage", "In short"), Column("number", "Stop here", number=True,
                link="url"), Column("going", "Go on", number=True))  # fmt: skip
     rows = [
         {"words": step.words, "stage": step.stage, "number": step.number, "going": step.going,
