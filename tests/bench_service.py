@@ -73,6 +73,9 @@ def body_of(resources: int, sample_name: str = "clustered-awake-jerks") -> bytes
     return orjson.dumps(sample)
 
 
+HERE = Path(__file__).parent
+
+
 class Server:
     """A granian worker running one of the two applications."""
 
@@ -83,9 +86,10 @@ class Server:
         self._folder = tempfile.TemporaryDirectory()
         environment = {
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parent),
+            "PYTHONPATH": os.pathsep.join([str(HERE / "only_locked"), str(HERE)]),
             "CDS_DATABASE_URL": f"sqlite:///{self._folder.name}/bench.sqlite3",
             "CDS_PORT": str(self.port),
+            "CDS_KEEP_INPUTS": "false",  # as in production; what keeping costs: bench_store.py
         }
         started = time.perf_counter()
         self._process = subprocess.Popen(
