@@ -31,7 +31,7 @@ def summary_of(
     lost = lines["bad, patient known"] - resources.get("bad", 0)
     require("kept lines", resources.get("answered", 0) + resources.get("repeated", 0) + resources.get("bad", 0) + lost,
             input_.kept)  # fmt: skip
-    shown, table = disclosure.table, table_of(counts, "highest card")
+    shown, highest = disclosure.table, table_of(counts, "highest card")
     return {
         "run": dict(run),
         "numbers": disclosure.told,
@@ -59,7 +59,7 @@ def summary_of(
         "byRule": {rule.id: _rule(rule.id, rule.title, rule.document, counts, disclosure) for rule in library.rules},
         "notEvaluableBy": shown(_by_number(table_of(counts, "cause"))),
         "cards": {
-            "highest": shown({key: table[key] for key in CARDS if key in table}),
+            "highest": shown({key: highest[key] for key in CARDS if key in highest}),
             "byFamily": {
                 family.id: shown(table)
                 for family in library.families if (table := table_of(counts, "card", family.id))
