@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from cds_service.settings import Settings, database_files
+from cds_service.settings import Settings
+from cds_service.store.database import database_files
 from cds_service.store.made_keys import MadeKeys, keys_in, make_keys
 from cds_service.store.pseudonyms import key_of
 from cds_service.store.sealed_inputs import InputKeys

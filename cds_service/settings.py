@@ -9,14 +9,13 @@ from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from cds_service.errors import SettingsError
+from cds_service.store.database import database_files
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?|https?://\[[0-9a-f:.]+\](:\d{1,5})?", re.ASCII)
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -236,19 +235,6 @@ def refuse_unsafe(settings: Settings) -> None:
     signed = settings.signoff_file
     if signed is not None and _others_may(signed, stat.S_IWOTH):
         raise SettingsError(f"CDS_SIGNOFF_FILE: {signed} can be written by any user of this machine; chmod o-w.")
-
-
-def database_files(url: str) -> tuple[Path, ...]:
-    """Where a SQLite database keeps what it knows; its path may be a file: URI. Raises SettingsError."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # a port that is no number
-        raise SettingsError("CDS_DATABASE_URL: it is no URL of a database. See docs/store.md.") from None
-    name = parsed.database
-    if parsed.get_backend_name() != "sqlite" or not name:
-        return ()
-    path = unquote(urlsplit(name).path) if name.startswith("file:") else name
-    return tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ ROOMS = {
     "knowledge": {"errors", "record", "rules", "hooks"},
     "population": {"errors", "explain", "hooks", "record", "rules"},
     "bulk": {"errors", "population", "trust"},
-    "settings": {"errors"},
+    "settings": {"errors", "store"},
     "log_keys": {"errors", "settings", "store"},
     "explain": {"errors", "record", "rules", "hooks"},
     "replay": {"errors", "hooks", "rules", "store"},

@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from cds_service.errors import SettingsError
 
 WAIT_SECONDS = 2  # how long a writer waits for another one, or for a server that does not answer
 PRAGMAS = (f"busy_timeout={WAIT_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON")
@@ -131,3 +134,16 @@ class Database:
             engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+
+
+def database_files(url: str) -> tuple[Path, ...]:
+    """Where a SQLite database keeps what it knows; its path may be a file: URI. Raises SettingsError."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a port that is no number
+        raise SettingsError("CDS_DATABASE_URL: it is no URL of a database. See docs/store.md.") from None
+    name = parsed.database
+    if parsed.get_backend_name() != "sqlite" or not name:
+        return ()
+    path = unquote(urlsplit(name).path) if name.startswith("file:") else name
+    return tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
