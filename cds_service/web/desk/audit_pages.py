@@ -15,6 +15,7 @@ from flask import Blueprint, Response, abort, current_app, render_template, requ
 from jinja2 import TemplateError
 from werkzeug.exceptions import NotFound
 
+from cds_service.population.disclosure import Disclosure
 from cds_service.population.finished import BrokenOutput, Output, checked, listed, suppressed
 from cds_service.population.infants_found import EVALUATIONS, Wanted, find
 from cds_service.population.measure_report import suppressed_report
@@ -75,17 +76,20 @@ def audits_blueprint(desk: Desk) -> Blueprint:
             return f"{url_for('audits.infants', run=run)}?{urlencode(filters)}" if may(Role.ANALYST) else ""
 
         tables = summary_tables(summary, link)
-        other, beside, problem = request.args.get("with", ""), None, ""
+        other, beside, problem, both_exact = request.args.get("with", ""), None, "", False
         if other:
             try:
                 with opened(other) as (_, theirs):
                     beside = checked(theirs)
-                    tables = [*difference_tables(summary, beside), *tables]
+                    both_exact = summary.run.exact and beside.run.exact and may(Role.ANALYST)
+                    mine, yours = (item if both_exact else alike(item) for item in (said, theirs))
+                    tables = [*difference_tables(checked(mine), checked(yours)), *tables]
             except (NotFound, BrokenOutput):
                 problem = "The other run cannot be read."
         return several_answer(
             tables, "audits/run.html", name=run, summary=summary, made=made, other=other, beside=beside,
-            others=others, problem=problem, way=waterfall(summary.attrition, summary.patients.all),
+            others=others, problem=problem, both_exact=both_exact,
+            way=waterfall(summary.attrition, summary.patients.all),
             bars=bars_of(summary), widest=WIDEST, is_whole=is_whole, hidden=summary.run.exact and not may(Role.ANALYST),
             same_rules=desk.library.hash in summary.run.rule_sets,
         )  # fmt: skip
@@ -202,6 +206,11 @@ def audits_blueprint(desk: Desk) -> Blueprint:
 def is_hidden(said: dict[str, Any]) -> bool:
     """Whether this person sees an exact run's numbers suppressed only."""
     return bool(said["run"]["exact"]) and not may(Role.ANALYST)
+
+
+def alike(said: dict[str, Any]) -> dict[str, Any]:
+    """The summary with its numbers suppressed once, so that it can stand beside one of a run without --exact."""
+    return suppressed(said) if said["run"]["exact"] and said["numbers"] == Disclosure(exact=True).told else said
 
 
 def _key() -> bytes:
