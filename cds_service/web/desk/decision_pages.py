@@ -19,7 +19,7 @@ from cds_service.web.desk.decision_view import DecisionView, view_decision
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, requires
 from cds_service.web.desk.tables import csv_answer, json_rows, view_of
-from cds_service.web.desk.why_not import why_not
+from cds_service.web.desk.why_not import silent_rules, why_not
 
 PAGE, TWIN = 50, 5000  # decisions on a page, and at most in a CSV or JSON
 COUNTED = 10_000
@@ -80,7 +80,11 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
     @pages.get("/decisions/<int:number>")
     @requires(Role.ANALYST)
     def trace(number: int) -> str:
-        return render_template("decisions/decision.html", view=opened(number))
+        view = opened(number)
+        given = {card.family for card in view.stored.cards}
+        absent = [family for family in desk.library.families if family.id not in given]
+        passages = {rule.id: [desk.library.assertions[drawn] for drawn in rule.draws_on] for rule in desk.library.rules}
+        return render_template("decisions/decision.html", view=view, absent=absent, passages=passages)
 
     @pages.get("/decisions/<int:number>/why-not/<rule_id>")
     @requires(Role.ANALYST)
@@ -94,6 +98,19 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
             stops = {name: row.reason for name, row in stopped(desk.database).items()}
             why = why_not(rule_id, view.response, desk.library, stops, view.patient)
         return render_template("decisions/why_not.html", view=view, rule=rule, why=why)
+
+    @pages.get("/decisions/<int:number>/no-card/<family>")
+    @requires(Role.ANALYST)
+    def no_card(number: int, family: str) -> Any:
+        view = opened(number)
+        asked_for = next((known for known in desk.library.families if known.id == family), None)
+        if asked_for is None:
+            abort(404)
+        silent = []
+        if view.response is not None:
+            stops = {name: row.reason for name, row in stopped(desk.database).items()}
+            silent = silent_rules(family, view.response, desk.library, stops, view.patient)
+        return render_template("decisions/no_card.html", view=view, family=asked_for, silent=silent)
 
     @pages.get("/decisions/<int:number>/case")
     @requires(Role.ANALYST)

@@ -90,6 +90,26 @@ def why_not(
     )  # fmt: skip
 
 
+def silent_rules(
+    family: str, response: HookResponse, library: RuleLibrary, stopped: Mapping[str, str] = {}, hide: str = ""
+) -> list[WhyNot]:
+    """Every rule that asks for workups of this family and is silent in this answer.
+
+    First those of whose smallest change the record says something, then by the number of answers it takes.
+    """
+    rules = [
+        rule for rule in library.rules if any(library.workups[item.workup].family == family for item in rule.recommend)
+    ]
+    found = [why_not(rule.id, response, library, stopped, hide) for rule in rules]
+    silent = [why for why in found if why is not None and not why.speaks]
+    return sorted(silent, key=_how_near)
+
+
+def _how_near(why: WhyNot) -> tuple[bool, int]:
+    smallest = why.changes[0] if why.changes else ()
+    return not any(need.found for need in smallest), len(smallest)
+
+
 class _Needs(Writer):
     def __init__(self, evaluation: Evaluation, library: RuleLibrary, hide: str) -> None:
         super().__init__(library, hide)
