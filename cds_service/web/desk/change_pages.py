@@ -112,7 +112,10 @@ def _asked() -> tuple[str, str, str]:
 def _choices(made: Comparisons) -> dict[str, Any]:
     """What stands in the form."""
     before, after, cohort = _asked()
-    sets = [(RUNNING, "the running rules"), *((f"{RELEASE}{name}", name) for name in made.releases())]
+    releases = made.releases()
+    if not after and releases:  # offered: what changed since the last release
+        before, after = f"{RELEASE}{releases[0]}", RUNNING
+    sets = [(RUNNING, "the running rules"), *((f"{RELEASE}{name}", name) for name in releases)]
     sets += [(name, f"upload {name.removeprefix(UPLOAD)[:12]}") for name in {before, after} if name.startswith(UPLOAD)]
     words = {SYNTHETIC: "made-up infants", FOLDER: "the hospital’s cohort"}
     return {
