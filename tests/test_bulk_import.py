@@ -363,7 +363,7 @@ def test_an_address_within_is_not_called_unless_its_network_is_registered(
     assert server.asked == []
 
 
-def test_only_https_outside_this_machine(tmp_path: Path) -> None:
+def test_only_https_outside_this_machine(tmp_path: Path, paused: list[float]) -> None:
     refused = CliRunner().invoke(main, ["import", "--base", "http://ehr.example/fhir", "--out", str(tmp_path / "out")])
     assert refused.exit_code == 1 and "only https" in refused.output
     assert not (tmp_path / "out").exists()
