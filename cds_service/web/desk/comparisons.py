@@ -5,6 +5,7 @@ A page waits a little; where that is not enough it says how far it is, and is lo
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from collections import OrderedDict
@@ -29,6 +30,7 @@ MOST_KEPT = 8
 MOST_WAITING = 4
 RUNNING, RELEASE, UPLOAD = "running", "release:", "upload:"
 SYNTHETIC, FOLDER = "synthetic", "folder"
+_NUMBERS = re.compile(r"[0-9]{1,9}")
 
 
 class Compared(NamedTuple):
@@ -73,13 +75,13 @@ class Comparisons:
         self._pool: ThreadPoolExecutor | None = None  # made late: a worker is forked before
 
     def releases(self) -> list[str]:
-        """The names of the folders below CDS_RELEASES_DIR that hold a rule set."""
+        """The names of the folders below CDS_RELEASES_DIR that hold a rule set, the newest first by their numbers."""
         folder = self._desk.settings.releases_dir
         try:
             found = [item.name for item in folder.iterdir() if (item / "reading.yaml").is_file()] if folder else []
         except OSError:
             return []
-        return sorted(found, reverse=True)
+        return sorted(found, key=lambda name: ([int(part) for part in _NUMBERS.findall(name)], name), reverse=True)
 
     def cohorts(self) -> list[str]:
         """Which cohorts there are to choose from."""
