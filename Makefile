@@ -53,6 +53,7 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/bench_store.py
 	$(BIN)/python tests/bench_operations.py
 	$(BIN)/python tests/bench_audit.py --patients 2000 20000
+	$(BIN)/python tests/bench_spark.py --patients 2000 20000
 
 faults: $(VENV)/.test
 	$(BIN)/python tests/kill9.py --kills 60
