@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, literal, select, union_all
 
 from cds_service.store import available
 from cds_service.store.card_answers import Answers as Answers
@@ -72,11 +72,15 @@ def totals(
     database: Database, since: str, until: str, client: str | None = None, kinds: Iterable[str] = KINDS
 ) -> Totals:
     """The sums from day ``since`` on, before day ``until`` (each empty: open). Raises StoreUnavailable."""
-    columns = counts.kind, counts.name, counts.detail
+    columns, where = (counts.name, counts.detail), _between(since, until, client)
+    # Each kind is grouped by itself, for their keys are long and they have nothing in common.
+    each = [
+        select(literal(kind).label("kind"), *columns, SUM).where(counts.kind == kind, *where).group_by(*columns)
+        for kind in kinds
+    ]
     sums: dict[str, dict[tuple[str, str], int]] = {}
     with available.reading(database) as connection:
-        query = select(*columns, SUM).where(*_between(since, until, client), counts.kind.in_(list(kinds)))
-        for kind, name, detail, number in connection.execute(query.group_by(*columns).order_by(*columns)):
+        for kind, name, detail, number in connection.execute(union_all(*each).order_by("kind", "name", "detail")):
             sums.setdefault(kind, {})[name, detail] = int(number)
     return Totals(sums)
 
@@ -92,6 +96,17 @@ def daily(
     with available.reading(database) as connection:
         rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
         return [DayCount(*row[:3], int(row[3])) for row in rows]
+
+
+def daily_by_name(
+    database: Database, since: str, until: str, kind: str, details: Iterable[str], client: str | None = None
+) -> list[DayCount]:
+    """As ``daily``, of these details together. Raises StoreUnavailable."""
+    columns = counts.day, counts.name
+    where = [*_between(since, until, client), counts.kind == kind, counts.detail.in_(list(details))]
+    with available.reading(database) as connection:
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        return [DayCount(row[0], row[1], "", int(row[2])) for row in rows]
 
 
 def by_client(

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 from cds_service.population.disclosure import Disclosure
 from cds_service.rules.library import SILENT
 from cds_service.rules.rule import Outcome
-from cds_service.store.analytics import by_client, daily, releases, totals, week_of
+from cds_service.store.analytics import by_client, daily, daily_by_name, releases, totals, week_of
 from cds_service.store.card_answers import answers
 from cds_service.web.desk.analytics import Figures, by_week, clients_of, tables_of
 from cds_service.web.desk.charts import HEIGHT, WIDTH, Point, chart
@@ -18,6 +18,7 @@ from cds_service.web.desk.tables import several_answer
 
 WEEKS = {"4": 4, "12": 12, "26": 26}
 USUAL = "12"
+COUNTED = ("views", "rule", "card", "workup", "missing", "state", "unread")
 FIRED = (Outcome.RECOMMENDED.value, Outcome.RECOMMENDED.value + SILENT)
 
 
@@ -41,10 +42,10 @@ def analytics_blueprint(desk: Desk) -> Blueprint:
         rule = request.args.get("rule", "")
         rule = rule if library.rule(rule) is not None else ""
         figures = Figures(
-            totals(desk.database, since, until, client), answers(desk.database, since, until, client),
+            totals(desk.database, since, until, client, COUNTED), answers(desk.database, since, until, client),
             *by_week(
                 daily(desk.database, since, until, "views", client),
-                [item for word in FIRED for item in daily(desk.database, since, until, "rule", client, detail=word)],
+                daily_by_name(desk.database, since, until, "rule", FIRED, client),
             ),
             releases(desk.database, since, until, client), Disclosure(exact=may(Role.ANALYST)),
         )  # fmt: skip
