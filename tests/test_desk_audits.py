@@ -25,6 +25,7 @@ from cds_service.cli import main
 from cds_service.population.attrition import STAGES
 from cds_service.population.disclosure import HIDDEN, Disclosure
 from cds_service.population.finished import BrokenOutput, Output, checked, listed, suppressed
+from cds_service.population.infants_found import Wanted, find
 from cds_service.population.report import waterfall
 from cds_service.population.synthetic.content import load_content
 from cds_service.population.synthetic.synthetic_infants import infants, write_population
@@ -128,12 +129,11 @@ def test_every_number_leads_to_just_as_many_infants(analyst: Person, run: str) -
     assert not wrong
 
 
-def test_the_twins_hold_the_same_infants_as_the_pages(analyst: Person, made: Path) -> None:
-    number = summary(made)["attrition"]["no finding"]
-    url = "/audits/exact/infants?stage=no+finding"
-    rows = analyst.get(f"{url}&format=json").json["infants"]
-    assert len(rows) == number == len({row["infant"] for row in rows})
-    written = list(csv.DictReader(io.StringIO(analyst.get(f"{url}&format=csv").text)))
+def test_the_twins_hold_all_the_infants_of_the_pages(analyst: Person, made: Path) -> None:
+    url = "/audits/exact/infants"
+    rows = analyst.get(f"{url}?format=json").json["infants"]
+    assert len(rows) == summary(made)["patients"]["all"] == len({row["infant"] for row in rows}) > 50
+    written = list(csv.DictReader(io.StringIO(analyst.get(f"{url}?format=csv").text)))
     assert [row["infant"] for row in written] == [row["infant"] for row in rows]
     assert all(f"/infants/{row['infant']}" in analyst.get(url).text for row in rows[:50])
 
@@ -151,6 +151,37 @@ def test_a_row_has_the_evidence_of_the_rule_that_was_asked_for(analyst: Person, 
     rows = analyst.get(f"/audits/exact/infants?rule={rule}&stage=recommended&format=json").json["infants"]
     assert rows and all(rule in row["rules"] and row["stage"] == "recommended" for row in rows)
     assert all(any("[" in item for item in row["evidence"]) and row["workups"] for row in rows)
+    asked = library().rule(rule)
+    own = {item.workup for item in asked.recommend} if asked is not None else set()
+    assert {item.split(" (")[0] for row in rows for item in row["workups"]} <= own
+    named = {row["infant"] for row in rows}
+    everything = analyst.get("/audits/exact/infants?stage=recommended&format=json").json["infants"]
+    assert any({item.split(" (")[0] for item in row["workups"]} - own for row in everything if row["infant"] in named)
+
+
+def test_an_exclusion_counts_by_what_excluded_and_a_workup_by_the_most_urgent_rule() -> None:
+    rules = [
+        {"rule": "a", "stage": "excluded", "missing": [], "decidedBy": ["known"], "workups": []},
+        {"rule": "b", "stage": "recommended", "missing": [],
+         "workups": [{"id": "w", "urgency": "info", "takenCareOf": "true"}]},
+        {"rule": "c", "stage": "recommended", "missing": ["Observation/1: x"],
+         "workups": [{"id": "w", "urgency": "warning", "takenCareOf": "false"}]},
+    ]  # fmt: skip
+    row = {"patient": "p", "status": "evaluated", "stage": "recommended", "rules": rules, "otherAge": ["d"]}
+    line = json.dumps(row, separators=(",", ":")).encode() + b"\n"
+    documents = {"a": "one", "b": "one", "c": "two", "d": "three", "e": "three", "f": "four"}
+
+    def number(**wanted: str) -> int:
+        return find([line], Wanted(**wanted), documents, 0, 9).number
+
+    assert number(rule="a", excluded_by="known") == 1 and number(rule="a", excluded_by="other") == 0
+    assert number(workup="w", urgency="warning") == 1 and number(workup="w", urgency="info") == 0
+    assert number(workup="w", urgency="done or ordered") == 0
+    assert number(rule="b", workup="w", urgency="done or ordered") == 1
+    assert number(missing="Observation: x") == 0  # it was recommended all the same
+    assert number(document="one", stage="recommended") == 1 and number(document="one", stage="excluded") == 0
+    assert number(document="three", stage="no finding") == 1 and number(document="four", stage="no finding") == 1
+    assert number(rule="d", stage="other age") == 1 and number(rule="e", stage="other age") == 0
 
 
 # No id
