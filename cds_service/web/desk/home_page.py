@@ -79,8 +79,8 @@ def _use(desk: Desk) -> dict[str, Any]:
 
 
 def _chief(reasons: Mapping[tuple[str, str], int], rule: str) -> str:
-    """The reason given most often for overriding this rule's cards."""
-    mine = {reason: number for (reason, name), number in reasons.items() if name == rule}
+    """The reason given most often for overriding this rule's cards; empty where none was ever given."""
+    mine = {reason: number for (reason, name), number in reasons.items() if name == rule and reason}
     return min(mine, key=lambda reason: (-mine[reason], reason)) if mine else ""
 
 
