@@ -61,7 +61,8 @@ def waterfall(attrition: Mapping[str, Shown], everybody: Shown, widest: int = WI
         start, end = round(widest * going / whole), round(widest * came / whole)
         width = max(end - start, 1 if came > going else 0)
         guessed = any(isinstance(left, str) for left in later) and len(later) > 1
-        shown = later[0] if len(later) == 1 else f"about {min(_rounded(going), amount(everybody))}" if guessed else going
+        about = f"about {min(_rounded(going), amount(everybody))}"
+        shown = later[0] if len(later) == 1 else about if guessed else going
         steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, widest - width), width, end))
     return steps
 
