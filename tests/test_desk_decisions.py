@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import infants
 import pytest
+from faulty import FaultyServer, serves
 from flask import Flask, render_template_string
 from infants import Json, ask, library
 from services import Production, opened
@@ -619,3 +620,25 @@ def test_what_a_case_cannot_say_is_refused_and_not_bent() -> None:
     assert evaluation.outcome is Outcome.RECOMMENDED
     with pytest.raises(CannotBeWritten):
         write_case(evaluation, library())
+
+
+def test_what_was_fetched_is_told_from_what_was_sent_along(tmp_path: Path) -> None:
+    request = sample("low-calcium-mmol")
+    with FaultyServer(serves(request)) as server:
+        app = opened(tmp_path, sandbox_fhir_bases=server.base)
+        request["fhirServer"] = server.base
+        del request["prefetch"]["conditions"]
+        person = app.test_client()
+        given = person.post("/cds-services/infant-motor-workup", json=request)
+    app.extensions["decision_log"].close()
+    page = person.get(f"/decisions/request/{given.headers['X-Request-Id']}", follow_redirects=True).text
+    told = dict(re.findall(r'<th scope="row">(\w+)</th><td>\w*</td><td>([^<]*)</td>', page))
+    fetched = {key for key, words in told.items() if words.endswith("; not sent along, asked of the FHIR server")}
+    assert fetched == {key for key in told if key not in request["prefetch"]}
+    assert "conditions" in fetched
+    assert told["observations"] == "given"
+    with app.extensions["database"].reading() as connection:
+        states = (
+            connection.execute(text("SELECT DISTINCT detail FROM daily_counts WHERE kind = 'state'")).scalars().all()
+        )
+    assert not [state for state in states if "fetched" in state]

@@ -117,6 +117,7 @@ def test_prefetched_and_fetched_data_give_identical_answers(name: str) -> None:
     assert fetched.body["cards"] == prefetched.body["cards"] == mixed.body["cards"]
     assert {key: inputs(fetched)[key] for key in keys} == {key: inputs(prefetched)[key] for key in keys}
     assert all(causes(fetched)[key] == Trouble.STATUS.value for key in absent)
+    assert (prefetched.fetched, mixed.fetched) == (frozenset(), frozenset(keys[::2]) | frozenset(absent))
 
 
 def test_each_missing_key_is_asked_for_once_with_the_token_and_the_others_are_not() -> None:

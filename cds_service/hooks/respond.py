@@ -32,6 +32,7 @@ class HookResponse(NamedTuple):
     evaluations: Sequence[Evaluation]
     inputs: Mapping[str, str]
     prefetch: Mapping[str, Any] = {}
+    fetched: frozenset[str] = frozenset()  # the keys that the FHIR server was asked for
 
     @property
     def failed_rules(self) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ def respond(
         raise _data_missing(supplied, request, gathered.causes, supplied.answered - record.answered)
     inputs = {key: state.value for key, state in supplied.states.items()}
     response = answer(record, request, library, inputs, public_url, gathered.causes)
-    return response._replace(prefetch=gathered.values)
+    return response._replace(prefetch=gathered.values, fetched=gathered.fetched)
 
 
 def answer(

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
-from cds_service.store.decision import Decision
+from cds_service.store.decision import FETCHED, Decision
 from cds_service.store.schema import daily_counts
 
 KEY = tuple(column.name for column in daily_counts.primary_key)
@@ -66,7 +66,7 @@ def _of(decision: Decision) -> Iterator[tuple[str, str, str]]:
         for what in dict.fromkeys(map(without_resource, lacking)):
             yield "missing", what[:LONGEST], rule
     for key, state in decision.inputs.items():
-        yield "state", key, state
+        yield "state", key, state.removesuffix(FETCHED)
     for what, word in decision.unread:
         yield "unread", what, word[:LONGEST]
 

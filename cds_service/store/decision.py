@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+FETCHED = " (fetched)"  # ends the state of an input that was not sent along and was asked of the FHIR server
+
 
 class CardShown(Struct, frozen=True, kw_only=True):
     """A card as it was given. ``rules``: id and version; ``workups``: id and urgency; ``digest``: of its JSON."""
@@ -34,7 +36,8 @@ class CardShown(Struct, frozen=True, kw_only=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """One decision. ``outcomes``: rule id → outcome (marked if silent); ``inputs``: key → state; ``kept``: to seal.
+    """One decision. ``outcomes``: rule id → outcome (marked if silent); ``inputs``: key → state (marked if FETCHED);
+    ``kept``: to seal.
 
     Only counted: ``missing``, what each rule waited for; ``unread``, pairs of what was not understood (uncoded,
     unknown-code, unknown-unit, unreadable) and our word, system|code, unit or reason.

@@ -19,7 +19,7 @@ from cds_service.record.times import iso
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Outcome
 from cds_service.store.chain import digest
-from cds_service.store.decision import CardShown, Decision
+from cds_service.store.decision import FETCHED, CardShown, Decision
 from cds_service.store.pseudonyms import pseudonym
 
 WITHOUT_BLANK = re.compile("[!-~]{1,120}")
@@ -53,7 +53,7 @@ def decision_of(
         rule_set_version=library.reading.pack_version,
         rule_set_hash=library.hash,
         outcomes=library.outcomes(response.evaluations),
-        inputs=response.inputs,
+        inputs={key: state + FETCHED if key in response.fetched else state for key, state in response.inputs.items()},
         cards=[card_shown(card) for card in response.body["cards"]],
         kept=kept,
         pseudonym=pseudonym(pseudonym_key, caller, hook_request.patient_id) if pseudonym_key is not None else "",

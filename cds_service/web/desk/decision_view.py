@@ -11,6 +11,7 @@ from cds_service.hooks.wording import age_words
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.replay import decide_again, differences
 from cds_service.rules.library import RuleLibrary
+from cds_service.store.decision import FETCHED
 from cds_service.store.one_decision import GivenCard, StoredDecision
 from cds_service.web.desk.card_view import CardView, card_view
 from cds_service.web.desk.hidden import without_patient
@@ -63,7 +64,7 @@ def view_decision(stored: StoredDecision, library: RuleLibrary) -> DecisionView:
             response = decide_again(stored.kept, library)
         except RequestError as refusal:
             why_not = f"today's software refuses its input: {refusal.code}"
-    inputs = tuple((key, KINDS.get(key, ""), STATES.get(state, state)) for key, state in stored.inputs.items())
+    inputs = tuple((key, KINDS.get(key, ""), _arrived(state)) for key, state in stored.inputs.items())
     same_rules = stored.rule_set_hash == library.hash
     if response is None:
         cards = tuple(ShownCard(given, None, False) for given in stored.cards)
@@ -75,6 +76,13 @@ def view_decision(stored: StoredDecision, library: RuleLibrary) -> DecisionView:
         stored, response, patient, age_words(response.record.birth, response.record.today), same_rules, differs,
         traces_of(response, library, patient), cards, new, inputs, _unread(response, patient), "", "",
     )  # fmt: skip
+
+
+def _arrived(logged: str) -> str:
+    """How an input arrived, in words."""
+    state = logged.removesuffix(FETCHED)
+    words = STATES.get(state, state)
+    return words if state == logged else f"{words}; not sent along, asked of the FHIR server"
 
 
 def _cards(
