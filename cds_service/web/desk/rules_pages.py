@@ -17,6 +17,7 @@ from cds_service.rules.readable import Readable
 from cds_service.rules.rule import Rule
 from cds_service.store.analytics import totals
 from cds_service.store.card_answers import answers
+from cds_service.web.desk.card_view import card_view
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.governing import governing_of
 from cds_service.web.desk.periods import weeks_before
@@ -86,7 +87,7 @@ def rules_blueprint(desk: Desk) -> Blueprint:
             conflicts=[(name, library.conflicts[name]) for name in found.conflicts],
             signatures=desk.library.signatures.get(rule_id, ()),
             silent=rule_id in desk.library.silent, govern=governing_of(desk, found),
-            proof=proof(rule_id), history=history.get(rule_id, ()),
+            proof=proof(rule_id), drawn=card_view, history=history.get(rule_id, ()),
             mutants=tried if tried is not None and tried["content"] == found.sha256 else None,
         )  # fmt: skip
 
