@@ -34,6 +34,7 @@ from cds_service.rules.workup_builder import build_families, build_workups
 from cds_service.rules.yaml_source import Source
 
 SILENT = " (silent)"
+WORDS = {outcome: outcome.value for outcome in Outcome}  # an Enum's value is slow to ask for, 66 times a call
 CRITERION_SOURCES = {
     "finding": BIRTH_EVENT_SOURCES,
     "diagnosis": FINDING_SOURCES,
@@ -104,10 +105,10 @@ class RuleLibrary:
 
     def outcomes(self, evaluations: Iterable[Evaluation]) -> dict[str, str]:
         """Rule id → outcome, as the decision log keeps it; a rule that may not speak is marked as silent."""
-        return {
-            evaluation.rule.id: evaluation.outcome.value + (SILENT if evaluation.rule.id in self.silent else "")
-            for evaluation in evaluations
-        }
+        said = {evaluation.rule.id: WORDS[evaluation.outcome] for evaluation in evaluations}
+        for rule_id in self.silent & said.keys():
+            said[rule_id] += SILENT
+        return said
 
     def rule(self, rule_id: str) -> Rule | None:
         """The rule of this id."""

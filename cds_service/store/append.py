@@ -52,7 +52,7 @@ def place_of(writer: str, seq: int) -> str:
 
 def batch_of(taken: Sequence[Decision], start: Chain, keys: InputKeys | None) -> Batch:
     """The rows of these decisions. Inputs are kept only where there are keys."""
-    rows, card_rows, kept, outcomes = [], [], [], []
+    rows, card_rows, kept, outcomes, counted = [], [], [], [], []
     writer, seq, last = start
     for decision in taken:
         seq += 1
@@ -71,8 +71,10 @@ def batch_of(taken: Sequence[Decision], start: Chain, keys: InputKeys | None) ->
         row["hash"] = last = hash_of(row)
         rows.append(row)
         card_rows += own
-        outcomes += [common | {"rule": rule, "outcome": outcome} for rule, outcome in spoken(decision.outcomes)]
-    return Batch(start, rows, card_rows, kept, Chain(writer, seq, last), outcomes, counts_of(taken))
+        said = spoken(decision.outcomes)
+        outcomes += [common | {"rule": rule, "outcome": outcome} for rule, outcome in said]
+        counted.append((decision, said))
+    return Batch(start, rows, card_rows, kept, Chain(writer, seq, last), outcomes, counts_of(counted))
 
 
 def append(database: Database, batch: Batch) -> None:

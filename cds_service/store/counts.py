@@ -21,6 +21,7 @@ from cds_service.store.schema import daily_counts
 KEY = tuple(column.name for column in daily_counts.primary_key)
 NOT_COUNTED = frozenset({"not-applicable", "not-applicable (silent)"})
 LONGEST = 120
+Spoken = tuple[str, str]  # rule, outcome
 OF_A_RESOURCE = re.compile(r"(?:\S*/|urn:)\S+?(?: (?P<part>[^:]+))?: (?P<reason>.*)", re.DOTALL)
 
 
@@ -29,21 +30,21 @@ def rule_set_name(version: str, hash: str) -> str:
     return f"{version} {hash[:12]}"
 
 
-def spoken(outcomes: Mapping[str, str]) -> list[tuple[str, str]]:
+def spoken(outcomes: Mapping[str, str]) -> list[Spoken]:
     """Rule and outcome of every rule that applied, or might have."""
     return [of_rule for of_rule in outcomes.items() if of_rule[1] not in NOT_COUNTED]
 
 
-def counts_of(decisions: Iterable[Decision]) -> Sequence[dict[str, Any]]:
-    """The rows of ``daily_counts`` that these decisions add, in the order of their keys.
+def counts_of(decisions: Iterable[tuple[Decision, Sequence[Spoken]]]) -> Sequence[dict[str, Any]]:
+    """The rows of ``daily_counts`` that these decisions with what was ``spoken`` add, in the order of their keys.
 
     In one order, so that writers who add to the same counts wait for one another and never in a circle.
     """
     counted: dict[tuple[str, str, str], Counter[tuple[str, str, str]]] = {}
-    for decision in decisions:
+    for decision, outcomes in decisions:
         rule_set = rule_set_name(decision.rule_set_version, decision.rule_set_hash)
         place = decision.decided_at[:10], decision.client_id, rule_set
-        counted.setdefault(place, Counter()).update(_of(decision))
+        counted.setdefault(place, Counter()).update(_of(decision, outcomes))
     keys = sorted(
         (kind, *place, name, detail, number)
         for place, of_place in counted.items()
@@ -52,9 +53,9 @@ def counts_of(decisions: Iterable[Decision]) -> Sequence[dict[str, Any]]:
     return [dict(zip((*KEY, "count"), key, strict=True)) for key in keys]
 
 
-def _of(decision: Decision) -> Iterator[tuple[str, str, str]]:
+def _of(decision: Decision, outcomes: Sequence[Spoken]) -> Iterator[tuple[str, str, str]]:
     yield "views", "", "with-card" if decision.cards else "silent"
-    for rule, outcome in spoken(decision.outcomes):
+    for rule, outcome in outcomes:
         yield "rule", rule, outcome
     for card in decision.cards:
         yield "card", card.family, card.indicator
