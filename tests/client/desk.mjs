@@ -64,11 +64,12 @@ async function looked(waiting) {
 async function examined(page, name, { path, fill, press }) {
   const found = { violations: [], wide: [], trouble: [], elsewhere: [], focus: [], paper: {} };
   const hears = {
-    // A page that is itself refused or not found is an error to the console.
-    console: (message) => message.type() !== "error" || message.location().url === page.url() || found.trouble.push(message.text()),
+    console: (message) => message.type() !== "error" || isOwnStatus(message) || found.trouble.push(message.text()),
     pageerror: (error) => found.trouble.push(error.message),
     request: (request) => request.url().startsWith(asked.base) || request.url().startsWith("data:") || found.elsewhere.push(request.url()),
   };
+  // A page that is itself refused or not found is an error to the console.
+  const isOwnStatus = (message) => message.text().startsWith("Failed to load resource") && message.location().url === page.url();
   for (const [what, hear] of Object.entries(hears)) page.on(what, hear);
   await page.setViewportSize({ width: WIDTHS[0], height: 900 });
   await page.emulateMedia({ colorScheme: "light", media: "screen" });
