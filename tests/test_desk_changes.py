@@ -689,10 +689,11 @@ def test_a_refused_upload_says_why_and_is_not_kept(compare_desk: Flask, tmp_path
 
 
 def test_the_schemas_of_an_upload_are_ours(tmp_path: Path) -> None:
-    root = unpack(zipped({"reading.yaml": "a: 1", "schema/reading.schema.json": "{}", "run.py": "x"}), tmp_path)
+    theirs = {"schema/reading.schema.json": "{}", "schema/one-more.schema.json": "{}"}
+    root = unpack(zipped({"reading.yaml": "a: 1", "run.py": "x", **theirs}), tmp_path)
     own = (CARDS / "schema/reading.schema.json").read_bytes()
     assert (root / "schema/reading.schema.json").read_bytes() == own
-    assert not list(tmp_path.rglob("run.py"))
+    assert not [*tmp_path.rglob("run.py"), *tmp_path.rglob("one-more.*")]
 
 
 def test_uploads_are_kept_where_only_we_read_and_for_a_day(tmp_path: Path) -> None:
