@@ -22,8 +22,8 @@ from cds_service.rules.signoff import Signature
 from cds_service.store.database import Database
 from cds_service.store.schema import cards, decisions, feedback
 from cds_service.store.stops import stop
-from cds_service.web.desk.charts import Point, chart
-from cds_service.web.desk.drift import weeks_of
+from cds_service.web.desk.analytics.charts import Point, chart
+from cds_service.web.desk.analytics.drift import weeks_of
 from cds_service.web.desk.home_page import due_for_review
 from cds_service.web.desk.roles import Role
 from cds_service.web.desk.tables import FORMULA

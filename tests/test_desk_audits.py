@@ -32,7 +32,7 @@ from cds_service.population.synthetic.synthetic_infants import infants, write_po
 from cds_service.rules.pack import packaged_cards
 from cds_service.store.database import Database
 from cds_service.store.desk_log import entries
-from cds_service.web.desk.audit_tables import difference_tables
+from cds_service.web.desk.audits.tables import difference_tables
 from cds_service.web.desk.roles import Role
 
 DAY = date(2026, 11, 22)

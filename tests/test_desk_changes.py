@@ -44,10 +44,10 @@ from cds_service.store.desk_log import entries
 from cds_service.store.schema_version import upgrade
 from cds_service.store.stops import history, stopped
 from cds_service.web import in_force
-from cds_service.web.desk import comparisons, uploaded_packs
-from cds_service.web.desk.governing import CHECKLIST
+from cds_service.web.desk.changes import comparisons, uploaded_packs
+from cds_service.web.desk.changes.uploaded_packs import KeptPacks, PackRefused, unpack
 from cds_service.web.desk.roles import Role
-from cds_service.web.desk.uploaded_packs import KeptPacks, PackRefused, unpack
+from cds_service.web.desk.rules.governing import CHECKLIST
 
 RULE = "low-calcium-with-movement"
 JERKS = "clustered-awake-jerks"

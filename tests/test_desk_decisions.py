@@ -36,10 +36,10 @@ from cds_service.rules.written_case import CannotBeWritten, write_case
 from cds_service.store.decision import Decision
 from cds_service.store.pseudonyms import key_of, pseudonym
 from cds_service.store.stops import stop
-from cds_service.web.desk import decision_pages
 from cds_service.web.desk.card_view import card_view
+from cds_service.web.desk.decisions import pages as decision_pages
+from cds_service.web.desk.decisions.why_not import WhyNot, why_not
 from cds_service.web.desk.roles import Role
-from cds_service.web.desk.why_not import WhyNot, why_not
 
 KEY, OTHER_KEY = "A" * 43 + "=", "B" * 43 + "="
 KEYS = {"keep_inputs": True, "inputs_key": KEY, "pseudonym_key": OTHER_KEY}

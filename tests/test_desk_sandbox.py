@@ -25,9 +25,9 @@ from cds_service.record.times import parse_as_of
 from cds_service.store.feedback import FeedbackStore
 from cds_service.web import rates
 from cds_service.web.desk.roles import Role, User
-from cds_service.web.desk.sandbox_builder import build, rows_of
-from cds_service.web.desk.sandbox_choices import choices_of
-from cds_service.web.desk.sandbox_infants import infants
+from cds_service.web.desk.sandbox.builder import build, rows_of
+from cds_service.web.desk.sandbox.choices import choices_of
+from cds_service.web.desk.sandbox.infants import infants
 
 TODAY = date(2026, 11, 22)
 JERKS = "clustered-awake-jerks"

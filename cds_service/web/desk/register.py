@@ -5,16 +5,16 @@ from __future__ import annotations
 from flask import Flask
 
 from cds_service.web.desk.access_log import access_blueprint
-from cds_service.web.desk.analytics_pages import analytics_blueprint
-from cds_service.web.desk.audit_pages import audits_blueprint
-from cds_service.web.desk.change_pages import changes_blueprint
-from cds_service.web.desk.decision_pages import decisions_blueprint
+from cds_service.web.desk.analytics.pages import analytics_blueprint
+from cds_service.web.desk.audits.pages import audits_blueprint
+from cds_service.web.desk.changes.pages import changes_blueprint
+from cds_service.web.desk.decisions.pages import decisions_blueprint
 from cds_service.web.desk.desk import Desk, dress_pages
-from cds_service.web.desk.document_pages import documents_blueprint
 from cds_service.web.desk.home_page import home_blueprint
 from cds_service.web.desk.login import login_blueprint
-from cds_service.web.desk.rules_pages import rules_blueprint
-from cds_service.web.desk.sandbox_pages import sandbox_blueprint
+from cds_service.web.desk.rules.document_pages import documents_blueprint
+from cds_service.web.desk.rules.pages import rules_blueprint
+from cds_service.web.desk.sandbox.pages import sandbox_blueprint
 from cds_service.web.desk.sessions import Sessions
 
 

@@ -14,16 +14,16 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from cds_service.record.times import iso, moment
 from cds_service.store.stops import stopped
+from cds_service.web.desk.decisions.why_not import why_not
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, requires
-from cds_service.web.desk.sandbox_bench import Bench, Workbench
-from cds_service.web.desk.sandbox_builder import MOST_ROWS, build, rows_of
-from cds_service.web.desk.sandbox_calls import CALL, FEEDBACK, Sent, feedback_body, send
-from cds_service.web.desk.sandbox_choices import KIND_WORDS, choices_of
-from cds_service.web.desk.sandbox_fhir import fhir_problems
-from cds_service.web.desk.sandbox_infants import infants
-from cds_service.web.desk.sandbox_text import Given, Problem, changed, read_given, written
-from cds_service.web.desk.why_not import why_not
+from cds_service.web.desk.sandbox.bench import Bench, Workbench
+from cds_service.web.desk.sandbox.builder import MOST_ROWS, build, rows_of
+from cds_service.web.desk.sandbox.calls import CALL, FEEDBACK, Sent, feedback_body, send
+from cds_service.web.desk.sandbox.choices import KIND_WORDS, choices_of
+from cds_service.web.desk.sandbox.fhir import fhir_problems
+from cds_service.web.desk.sandbox.infants import infants
+from cds_service.web.desk.sandbox.text import Given, Problem, changed, read_given, written
 from cds_service.web.hooks_api import LARGEST_BODY
 
 LONGEST_SAID = 200

@@ -19,9 +19,9 @@ from cds_service.store.analytics import totals
 from cds_service.store.card_answers import answers
 from cds_service.web.desk.card_view import card_view
 from cds_service.web.desk.desk import Desk
-from cds_service.web.desk.governing import governing_of
 from cds_service.web.desk.periods import weeks_before
 from cds_service.web.desk.roles import Role, may, requires
+from cds_service.web.desk.rules.governing import governing_of
 from cds_service.web.desk.tables import Column, Table, table_answer
 
 USE_WEEKS = 4

@@ -10,14 +10,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from cds_service.errors import CdsError, ContentError
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.effect import DAY
-from cds_service.web.desk import comparisons
-from cds_service.web.desk.compare_tables import compared_tables, infants_table
-from cds_service.web.desk.comparisons import FOLDER, RELEASE, RUNNING, SYNTHETIC, UPLOAD, Comparisons, Unknown
+from cds_service.web.desk.changes import comparisons
+from cds_service.web.desk.changes.compare_tables import compared_tables, infants_table
+from cds_service.web.desk.changes.comparisons import FOLDER, RELEASE, RUNNING, SYNTHETIC, UPLOAD, Comparisons, Unknown
+from cds_service.web.desk.changes.uploaded_packs import PackRefused
 from cds_service.web.desk.desk import Desk
-from cds_service.web.desk.governing_pages import add_governing
 from cds_service.web.desk.roles import Role, may, requires
+from cds_service.web.desk.rules.governing_pages import add_governing
 from cds_service.web.desk.tables import several_answer
-from cds_service.web.desk.uploaded_packs import PackRefused
 from cds_service.web.hooks_api import LARGEST_BODY
 
 RELOAD_SECONDS = 2

@@ -13,13 +13,13 @@ from cds_service.store.one_decision import StoredDecision, decision, decision_by
 from cds_service.store.pseudonyms import pseudonym
 from cds_service.store.search import Filters, count_found, search
 from cds_service.store.stops import stopped
-from cds_service.web.desk.case_file import UNKNOWN_RULE, case_file, first_choice
-from cds_service.web.desk.decision_search import CHOICES, UNNAMED, asked, decision_table
-from cds_service.web.desk.decision_view import DecisionView, view_decision
+from cds_service.web.desk.decisions.case_file import UNKNOWN_RULE, case_file, first_choice
+from cds_service.web.desk.decisions.search import CHOICES, UNNAMED, asked, decision_table
+from cds_service.web.desk.decisions.view import DecisionView, view_decision
+from cds_service.web.desk.decisions.why_not import silent_rules, why_not
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, requires
 from cds_service.web.desk.tables import csv_answer, json_rows, view_of
-from cds_service.web.desk.why_not import silent_rules, why_not
 
 PAGE, TWIN = 50, 5000  # decisions on a page, and at most in a CSV or JSON
 COUNTED = 10_000

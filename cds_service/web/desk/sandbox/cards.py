@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import EVALUATION
-from cds_service.web.desk.sandbox_text import line_of, steps_of
+from cds_service.web.desk.sandbox.text import line_of, steps_of
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).disable(["image", "html_block", "html_inline"])
 

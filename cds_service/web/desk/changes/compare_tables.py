@@ -10,7 +10,7 @@ from cds_service.population.compare import CHANGES, SAME
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.effect import Effect
 from cds_service.rules.difference import Difference
-from cds_service.web.desk.comparisons import Compared
+from cds_service.web.desk.changes.comparisons import Compared
 from cds_service.web.desk.tables import Column, Row, Table
 
 EXAMPLES = 3

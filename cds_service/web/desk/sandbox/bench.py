@@ -12,11 +12,11 @@ from cds_service.hooks.respond import HookResponse, respond
 from cds_service.record.times import iso, moment
 from cds_service.settings import Profile
 from cds_service.web.desk.desk import Desk
-from cds_service.web.desk.sandbox_ages import AgeRow, advice_by_age
-from cds_service.web.desk.sandbox_calls import CALL, Sent
-from cds_service.web.desk.sandbox_cards import DrawnCard, Unused, drawn, unused_of
-from cds_service.web.desk.sandbox_infants import Infant
-from cds_service.web.desk.sandbox_text import Given, Problem, refusal_problem
+from cds_service.web.desk.sandbox.ages import AgeRow, advice_by_age
+from cds_service.web.desk.sandbox.calls import CALL, Sent
+from cds_service.web.desk.sandbox.cards import DrawnCard, Unused, drawn, unused_of
+from cds_service.web.desk.sandbox.infants import Infant
+from cds_service.web.desk.sandbox.text import Given, Problem, refusal_problem
 from cds_service.web.desk.trace import RuleGroup, traces_of
 
 END_OF_TEXT = "END_OF_REQUEST"

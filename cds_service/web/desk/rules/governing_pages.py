@@ -16,8 +16,8 @@ from cds_service.rules.signoff_file import change_signoffs
 from cds_service.store.database import Database
 from cds_service.store.stops import lift, reason_problem, stop
 from cds_service.web.desk.desk import Desk
-from cds_service.web.desk.governing import CHECKLIST, evidence_of, governing_of
 from cds_service.web.desk.roles import Role, requires, user
+from cds_service.web.desk.rules.governing import CHECKLIST, evidence_of, governing_of
 from cds_service.web.logs import logger
 
 UNFIT, MEANWHILE = 422, 409

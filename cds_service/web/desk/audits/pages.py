@@ -21,8 +21,8 @@ from cds_service.population.infants_found import EVALUATIONS, Wanted, find
 from cds_service.population.measure_report import suppressed_report
 from cds_service.population.one_infant import NotAgain, ask_again, readable_export
 from cds_service.population.report import WIDEST, report_page, waterfall
-from cds_service.web.desk.audit_infants import SOME, differences, infants_table, stored_infant
-from cds_service.web.desk.audit_tables import bars_of, difference_tables, runs_table, summary_tables
+from cds_service.web.desk.audits.infants import SOME, differences, infants_table, stored_infant
+from cds_service.web.desk.audits.tables import bars_of, difference_tables, runs_table, summary_tables
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, may, requires
 from cds_service.web.desk.tables import csv_answer, json_rows, several_answer, table_answer, view_of

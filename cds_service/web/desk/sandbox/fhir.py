@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cds_service.web.desk.sandbox_text import Problem, problem_at
+from cds_service.web.desk.sandbox.text import Problem, problem_at
 
 MOST = 50
 

@@ -21,8 +21,8 @@ from cds_service.population.effect import Cohort, Effect, effect, folder_cohort,
 from cds_service.rules.difference import Difference, differences
 from cds_service.rules.pack import packaged_cards
 from cds_service.rules.rule_sets import RuleSet, read_rule_set, rule_set
+from cds_service.web.desk.changes.uploaded_packs import KeptPacks, PackRefused, unpack
 from cds_service.web.desk.desk import Desk
-from cds_service.web.desk.uploaded_packs import KeptPacks, PackRefused, unpack
 from cds_service.web.logs import logger
 
 WAIT_SECONDS = 2.5

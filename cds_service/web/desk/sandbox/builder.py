@@ -14,8 +14,8 @@ from cds_service.record.sources import SOURCES
 from cds_service.record.times import EPOCH_ORDINAL, add_months, iso_day
 from cds_service.rules.case_facts import FactWriter
 from cds_service.rules.library import RuleLibrary
-from cds_service.web.desk.sandbox_choices import KINDS, Choices
-from cds_service.web.desk.sandbox_text import body_of
+from cds_service.web.desk.sandbox.choices import KINDS, Choices
+from cds_service.web.desk.sandbox.text import body_of
 
 MOST_ROWS = 12
 FIRST_ROWS = {"finding": 2, "lab": 1, "work": 1}

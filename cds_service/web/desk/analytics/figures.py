@@ -14,7 +14,7 @@ from cds_service.population.disclosure import Disclosure, Shown
 from cds_service.rules.library import SILENT, RuleLibrary
 from cds_service.store.analytics import DayCount, Release, Totals, week_of
 from cds_service.store.card_answers import Answers, CardAnswers
-from cds_service.web.desk.drift import Week, weeks_of
+from cds_service.web.desk.analytics.drift import Week, weeks_of
 from cds_service.web.desk.tables import Column, Table
 
 IN_FULL_WORDS = frozenset(state.value for state in IN_FULL)

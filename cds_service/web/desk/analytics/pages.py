@@ -9,8 +9,8 @@ from cds_service.rules.library import SILENT
 from cds_service.rules.rule import Outcome
 from cds_service.store.analytics import by_client, daily, daily_by_name, releases, totals, week_of
 from cds_service.store.card_answers import answers
-from cds_service.web.desk.analytics import Figures, by_week, clients_of, tables_of
-from cds_service.web.desk.charts import HEIGHT, WIDTH, Point, chart
+from cds_service.web.desk.analytics.charts import HEIGHT, WIDTH, Point, chart
+from cds_service.web.desk.analytics.figures import Figures, by_week, clients_of, tables_of
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.periods import weeks_before
 from cds_service.web.desk.roles import Role, may, requires

@@ -13,7 +13,7 @@ from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import REASSURANCE, withheld_by
 from cds_service.rules.rule import Outcome
-from cds_service.web.desk.nearby import Nearby
+from cds_service.web.desk.decisions.nearby import Nearby
 from cds_service.web.desk.trace import Asked, Shown, Writer
 
 OF_OUTCOME = {
