@@ -28,6 +28,7 @@ ELSEWHERE = {  # they lead elsewhere, or are no page of ours
 OF_LOGIN = {"/logged-out"}  # not in a sandbox without login
 RULE = "low-calcium-with-movement"
 RUN, AUDITED = "sample", "2026-11-22"
+COMPARED = "/compare?before=release:0.0.9&after=running"  # with the release of release_before
 WITH_CARDS = "two-families"  # a sample
 FITTING: Mapping[str, Mapping[str, str]] = {
     "/rules/<rule_id>/codes/<name>": {"name": "tremor"},

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from desk_pages import RULE, RUN, WITH_CARDS, audited, filled, name_of, pages, release_before
+from desk_pages import COMPARED, RULE, RUN, WITH_CARDS, audited, filled, name_of, pages, release_before
 from infants import library
 from medplum import CLIENT
 from people import Person, desk_in_production
@@ -35,7 +35,6 @@ from cds_service.web.desk.roles import Role
 
 PATIENT_P = "jerks-refuted"
 REASON = "Cards of the last days name a workup that was done."
-COMPARED = "/compare?before=release:0.0.9&after=running"
 NAMES = [name_of(route) for route in pages()]
 MORE = ["rule-long", "search-wrong", "decision-without-input", "patient-unknown", "sandbox-sent", "sandbox-wrong",
         "build-wrong", "refused", "analytics-of-a-rule", "compared"]  # fmt: skip
@@ -193,7 +192,7 @@ def test_by_keyboard_all_is_reached_and_the_focus_is_seen(page: Json) -> None:
 
 
 def test_on_paper_is_the_text_without_menus_and_filters(page: Json) -> None:
-    assert page["paper"] == {"shown": [], "heading": True, "dark": True}
+    assert page["paper"] == {"shown": [], "heading": True, "pale": []}
 
 
 def test_every_page_of_the_matrix_was_looked_at(seen: Json) -> None:

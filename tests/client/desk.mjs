@@ -144,11 +144,11 @@ async function focused(page) {
   });
 }
 
-// In the page: which of what is no use on paper still shows, whether the text does, and in which colour.
+// In the page: which of what is no use on paper still shows, whether the text does, and what of it is pale.
 function onPaper() {
   const shown = [...document.querySelectorAll("header, .skip, .filters, .twins")].filter((node) => node.checkVisibility());
-  const heading = document.querySelector("h1");
-  const [red, green, blue] = getComputedStyle(heading ?? document.body).color.match(/\d+/g).map(Number);
-  return { shown: shown.map((node) => node.outerHTML.slice(0, 120)), heading: heading?.checkVisibility() ?? false,
-    dark: red + green + blue < 200 };
+  const texts = [...document.querySelectorAll("main *, footer *")].filter((node) => node.checkVisibility() && node.innerText?.trim());
+  const pale = texts.filter((node) => getComputedStyle(node).color.match(/\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) > 420);
+  return { shown: shown.map((node) => node.outerHTML.slice(0, 120)), heading: document.querySelector("h1")?.checkVisibility() ?? false,
+    pale: pale.slice(0, 3).map((node) => node.outerHTML.slice(0, 160)) };
 }
