@@ -6,25 +6,22 @@ the token endpoint, at most five minutes, each assertion once.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import uuid
-from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import jwt
 import orjson
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from cds_service.errors import InputError
 from cds_service.trust.exchange import Reply
+from cds_service.trust.key_sets import PrivateKey, public_jwk
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 240  # the specification allows 300
 EARLY_SECONDS = 60  # a token is renewed so long before it ends
@@ -57,12 +54,12 @@ def read_signing_key(path: Path, kid: str | None = None) -> SigningKey:
         except (ValueError, TypeError):
             raise InputError(f"{path}: neither a private key in PEM without password nor a JWK") from None
     if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP384R1):
-        algorithm, public = "ES384", orjson.loads(ECAlgorithm.to_jwk(private.public_key()))
+        algorithm = "ES384"
     elif isinstance(private, rsa.RSAPrivateKey) and private.key_size >= FEWEST_RSA_BITS:
-        algorithm, public = "RS384", orjson.loads(RSAAlgorithm.to_jwk(private.public_key()))
+        algorithm = "RS384"
     else:
         raise InputError(f"{path}: SMART wants a P-384 key (ES384) or an RSA key of {FEWEST_RSA_BITS} bits (RS384)")
-    return SigningKey(private, kid or named or _thumbprint(public), algorithm)
+    return SigningKey(private, kid or named or public_jwk(private)["kid"], algorithm)
 
 
 def _from_json(path: Path, content: bytes, kid: str | None) -> tuple[object, str | None]:
@@ -75,12 +72,6 @@ def _from_json(path: Path, content: bytes, kid: str | None) -> tuple[object, str
         return jwt.PyJWK(chosen[0]).key, chosen[0].get("kid")
     except (orjson.JSONDecodeError, AttributeError, TypeError, jwt.PyJWTError):
         raise InputError(f"{path}: it is no JWK or JWK Set that can be used") from None
-
-
-def _thumbprint(jwk: Mapping[str, Any]) -> str:
-    needed = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
-    digest = hashlib.sha256(orjson.dumps(needed, option=orjson.OPT_SORT_KEYS)).digest()
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 class Tokens:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 import uuid
-from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import click
 import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from cds_service.commands.clients import not_whole, registered
 from cds_service.errors import InputError, StoreUnavailable
@@ -26,10 +23,10 @@ from cds_service.settings import load_settings
 from cds_service.store.database import Database
 from cds_service.store.seen_tokens import SeenTokens
 from cds_service.trust.fhir_server import load_keys
+from cds_service.trust.key_sets import PrivateKey, public_jwk
 from cds_service.trust.keys import KeyRing
 from cds_service.trust.tokens import EXPLAINED, Cause, Refused, TokenCheck
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 CURVES: dict[str, type[ec.EllipticCurve]] = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
 ALGORITHMS = [*CURVES, "RS256", "RS384", "RS512"]
 RSA_BITS = 3072
@@ -60,19 +57,9 @@ def make_keys(folder: Path, algorithm: str) -> None:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
-    jwks = {"keys": [{**_public_jwk(private), "alg": algorithm, "use": "sig"}]}
+    jwks = {"keys": [{**public_jwk(private), "alg": algorithm, "use": "sig"}]}
     (folder / "jwks.json").write_text(json.dumps(jwks, indent=2) + "\n", encoding="utf-8")
     click.echo(f"{private_file} (keep it secret) and {folder / 'jwks.json'} (register it)")
-
-
-def _public_jwk(private: PrivateKey) -> dict[str, str]:
-    """The public key as JWK; its kid is its thumbprint (RFC 7638)."""
-    public = private.public_key()
-    whole = RSAAlgorithm.to_jwk(public) if isinstance(public, rsa.RSAPublicKey) else ECAlgorithm.to_jwk(public)
-    jwk = {name: value for name, value in json.loads(whole).items() if name in ("kty", "crv", "x", "y", "n", "e")}
-    canonical = json.dumps(jwk, sort_keys=True, separators=(",", ":")).encode()
-    kid = urlsafe_b64encode(hashlib.sha256(canonical).digest()).rstrip(b"=").decode()
-    return {**jwk, "kid": kid}
 
 
 def _fitting(private: PrivateKey) -> str:
@@ -105,7 +92,7 @@ def make(client_id: str, key: Path, kid: str | None, algorithm: str | None, url:
         "exp": now + lifetime, "jti": str(uuid.uuid4()),
     }  # fmt: skip
     claims.update({name: value for name, value in (("tenant", client.tenant), ("sub", client.subject)) if value})
-    header: dict[str, Any] = {"kid": kid or _public_jwk(private)["kid"], "typ": "JWT"}
+    header: dict[str, Any] = {"kid": kid or public_jwk(private)["kid"], "typ": "JWT"}
     if client.jku is not None:
         header["jku"] = client.jku
     click.echo(jwt.encode(claims, private, algorithm or _fitting(private), headers=header))

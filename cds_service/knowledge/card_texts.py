@@ -22,7 +22,6 @@ from cds_service.rules.yaml_source import Source
 SECTIONS = ("Why shown", "Suggested", "Not known", "Basis")
 _DAY = re.compile(r"\d{4}-\d\d(?:-\d\d)?")
 _NUMBER = re.compile(r"(?<![\w\\])\d+(?:\\?\.\d+)?")
-_LIMIT = re.compile(r"\(limit ([\d.]+)")
 
 
 def card_problems(library: RuleLibrary, files: Mapping[str, Source]) -> list[Mistake]:

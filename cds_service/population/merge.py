@@ -11,7 +11,6 @@ from typing import BinaryIO
 from cds_service.population.partition import disk_refused
 
 AT_ONCE = 200  # files open at a time
-Keyed = tuple[bytes, bytes]
 
 
 def merge(parts: Sequence[Path], target: Path) -> int:

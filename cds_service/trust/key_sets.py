@@ -1,14 +1,20 @@
-"""Clients' public keys: read from JWK Sets and bound to the algorithms they may verify."""
+"""Public keys as JWK: clients' read from JWK Sets and bound to the algorithms they may verify, ours written."""
 
 from __future__ import annotations
 
+import hashlib
+from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+import orjson
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from jwt import PyJWK, PyJWTError
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+PrivateKey = EllipticCurvePrivateKey | RSAPrivateKey
+PUBLIC_PARTS = ("kty", "crv", "x", "y", "n", "e")
 MOST_KEYS = 20
 SHORTEST_RSA = 2048
 CURVES = {"secp256r1": ("ES256",), "secp384r1": ("ES384",), "secp521r1": ("ES512",)}
@@ -66,7 +72,7 @@ def _key(jwk: Any, allowed: frozenset[str]) -> tuple[str, Key]:
     if jwk.get("use", "sig") != "sig":
         raise ValueError("its use is not sig")
     try:
-        parts = {name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk}
+        parts = {name: jwk[name] for name in PUBLIC_PARTS if name in jwk}
         public = PyJWK(parts).key
     except (PyJWTError, ValueError, TypeError, KeyError):
         raise ValueError("it cannot be read") from None
@@ -85,3 +91,12 @@ def _key(jwk: Any, allowed: frozenset[str]) -> tuple[str, Key]:
     if not algorithms:
         raise ValueError("no algorithm registered for this client goes with it")
     return jwk["kid"], Key(public, algorithms)
+
+
+def public_jwk(private: PrivateKey) -> dict[str, str]:
+    """The public half of a key; its kid is its thumbprint (RFC 7638)."""
+    public = private.public_key()
+    whole = RSAAlgorithm.to_jwk(public) if isinstance(public, RSAPublicKey) else ECAlgorithm.to_jwk(public)
+    jwk = {name: value for name, value in orjson.loads(whole).items() if name in PUBLIC_PARTS}
+    digest = hashlib.sha256(orjson.dumps(jwk, option=orjson.OPT_SORT_KEYS)).digest()
+    return {**jwk, "kid": urlsafe_b64encode(digest).rstrip(b"=").decode()}
