@@ -36,6 +36,7 @@ from cds_service.rules.written_case import CannotBeWritten, write_case
 from cds_service.store.decision import Decision
 from cds_service.store.pseudonyms import key_of, pseudonym
 from cds_service.store.stops import stop
+from cds_service.web import in_force
 from cds_service.web.desk.card_view import card_view
 from cds_service.web.desk.decisions import pages as decision_pages
 from cds_service.web.desk.decisions.why_not import WhyNot, why_not
@@ -361,7 +362,10 @@ def test_a_log_that_cannot_be_read_is_said(decided: Decided, monkeypatch: pytest
     ("", 4), ("?rule=low-calcium-with-movement", 4), ("?format=csv", 3), ("/{}", 3),
     ("/{}/why-not/low-calcium-with-movement", 4), ("/{}/case", 3),
 ])  # fmt: skip
-def test_a_page_asks_the_database_a_few_times_however_much_it_shows(decided: Decided, path: str, most: int) -> None:
+def test_a_page_asks_the_database_a_few_times_however_much_it_shows(
+    decided: Decided, path: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_force, "LOOK_SECONDS", 3600.0)  # whether a rule was stopped meanwhile is no page's question
     asked: list[str] = []
 
     def note(_: Any, __: Any, statement: str, *___: Any) -> None:
@@ -412,19 +416,23 @@ def test_feedback_from_outside_stays_text(decided: Decided) -> None:
 
 def test_markdown_of_a_card_becomes_text_and_never_markup(decided: Decided) -> None:
     detail = (
-        f"**Why shown:** a\\_b {HOSTILE} &lt;b&gt; [x](javascript:alert(1))\n\n**Basis:**\n\n- one\n- ![y](https://z)"
+        f"**Why shown:** a\\_b {HOSTILE} &lt;b&gt; [x](javascript:alert(1)) [z](https://z)\n\n"
+        "**Basis:**\n\n- one\n- ![y](https://z)"
     )
-    hostile = {"indicator": "info", "summary": HOSTILE, "source": {"label": HOSTILE}, "detail": detail,
-               "suggestions": [{"label": HOSTILE}],
+    hostile = {"uuid": HOSTILE, "indicator": "info", "summary": HOSTILE, "detail": detail,
+               "source": {"label": HOSTILE, "topic": {"display": HOSTILE}},
+               "suggestions": [{"uuid": HOSTILE, "label": HOSTILE, "actions": [{"resource": {"id": HOSTILE}}]}],
+               "overrideReasons": [],
                "links": [{"label": HOSTILE, "url": "javascript:alert(1)"},
                          {"label": "r", "url": "https://elsewhere.example/x/rules/a?b"}]}  # fmt: skip
     view = card_view(hostile)
-    assert [(block.title, block.text, block.items) for block in view.blocks] == [
-        ("Why shown", f"a_b {HOSTILE} <b> [x](javascript:alert(1))", ()), ("Basis", "", ("one", "![y](https://z)")),
-    ]  # fmt: skip
+    assert view.detail == (
+        "<p><strong>Why shown:</strong> a_b &lt;script&gt;alert(1)&lt;/script&gt; &lt;b&gt; [x](javascript:alert(1)) "
+        "[z](https://z)</p>\n<p><strong>Basis:</strong></p>\n<ul>\n<li>one</li>\n<li>![y](https://z)</li>\n</ul>\n"
+    )
     assert view.links == ((HOSTILE, ""), ("r", "/rules/a"))
     with decided.app.test_request_context():
-        drawn = render_template_string('{% from "decisions/_card.html" import card %}{{ card(view) }}', view=view)
+        drawn = render_template_string('{% from "_card.html" import card %}{{ card(view) }}', view=view)
     assert HOSTILE not in drawn
     assert re.findall(r'(?:href|src)="([^"]*)"', drawn) == ["/rules/a"]
 

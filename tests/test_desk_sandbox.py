@@ -69,7 +69,7 @@ def text_in(page: str) -> str:
 
 def cards_in(page: str) -> list[tuple[str, str]]:
     """Uuid and indicator of every card drawn."""
-    return re.findall(r'<article class="ehr-card (\w+)" id="card-([^"]+)"', page)
+    return re.findall(r'<article class="card (\w+)" id="card-([^"]+)"', page)
 
 
 def ages_in(page: str) -> list[tuple[str, str, str]]:

@@ -1,68 +1,64 @@
-"""A card as a client would draw it. Its Markdown becomes blocks of plain text: nothing of it is ever markup."""
+"""A card as a client draws it. Its Markdown becomes HTML here, of which the renderer writes every tag itself."""
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
-_TITLE = re.compile(r"\*\*([^*\n]+):\*\*\s*")
-_ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
+# Our cards hold no link, image or HTML in their Markdown: one that came from a record stays text.
+MARKDOWN = MarkdownIt("commonmark").disable(["link", "autolink", "image", "html_block", "html_inline"])
 OUR_PAGES = ("/rules/", "/guidance/")
 
 
-class Block(NamedTuple):
-    """A paragraph or list of a card's detail, with its heading."""
+class Suggestion(NamedTuple):
+    """A suggestion of a card. ``order``: the resources it would create, as JSON."""
 
-    title: str
-    text: str
-    items: tuple[str, ...]
+    uuid: str
+    label: str
+    order: str
 
 
 class CardView(NamedTuple):
     """What is drawn of a card. ``links``: (label, path on this service or nothing); ``json``: all of it."""
 
+    uuid: str
     indicator: str
     summary: str
+    detail: Markup
     source: str
-    blocks: tuple[Block, ...]
-    suggestions: tuple[str, ...]
+    topic: str
+    suggestions: tuple[Suggestion, ...]
+    reasons: Sequence[Mapping[str, str]]
     links: tuple[tuple[str, str], ...]
     json: str
 
 
 def card_view(card: Mapping[str, Any]) -> CardView:
     """A card of ours, ready to be drawn."""
+    source = card["source"]
     return CardView(
-        card["indicator"], card["summary"], card["source"]["label"], _blocks(card.get("detail", "")),
-        tuple(item["label"] for item in card.get("suggestions", ())),
-        tuple((link["label"], _our_path(link["url"])) for link in card.get("links", ())),
-        orjson.dumps(card, option=orjson.OPT_INDENT_2).decode(),
+        card["uuid"], card["indicator"], card["summary"], _html(card["detail"]), source["label"],
+        source["topic"]["display"], tuple(map(_suggestion, card.get("suggestions", ()))), card["overrideReasons"],
+        tuple((link["label"], _our_path(link["url"])) for link in card["links"]), _json(card),
     )  # fmt: skip
 
 
-def _blocks(detail: str) -> tuple[Block, ...]:
-    found: list[Block] = []
-    for part in detail.split("\n\n"):
-        title = _TITLE.match(part)
-        rest = part[title.end() :] if title else part
-        lines = [line for line in rest.split("\n") if line.strip()]
-        items: Sequence[str] = [plain(line[2:]) for line in lines if line.startswith("- ")]
-        text = plain(" ".join(line for line in lines if not line.startswith("- ")))
-        if not title and items and not text and found:
-            found[-1] = found[-1]._replace(items=(*found[-1].items, *items))
-        else:
-            found.append(Block(plain(title[1]) if title else "", text, tuple(items)))
-    return tuple(found)
+def _html(markdown: str) -> Markup:
+    return Markup(MARKDOWN.render(markdown))  # noqa: S704
 
 
-def plain(markdown: str) -> str:
-    """The text that our Markdown shows: escapes and entities undone, once."""
-    return html.unescape(_ESCAPED.sub(r"\1", markdown)).strip()
+def _suggestion(item: Mapping[str, Any]) -> Suggestion:
+    order = "\n".join(_json(action["resource"]) for action in item["actions"])
+    return Suggestion(item["uuid"], item["label"], order)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 def _our_path(url: str) -> str:

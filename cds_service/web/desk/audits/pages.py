@@ -30,6 +30,7 @@ from cds_service.web.desk.trace import RuleGroup, traces_of
 
 PAGE, TWIN = 50, 5000  # infants on a page, and at most in a CSV or JSON
 MEASURES = "measure-reports.ndjson"
+ALL = "audits.audits", "All audits"
 NO_KEY = (
     "Infants are shown as pseudonyms only, and this service has no key for them: set CDS_PSEUDONYM_KEY. "
     "The worklist with their ids is in the run's own folder, for those who treat them."
@@ -194,11 +195,13 @@ def audits_blueprint(desk: Desk) -> Blueprint:
 
     @pages.errorhandler(NotFound)
     def not_found(_: NotFound) -> Any:
-        return render_template("audits/problem.html", title="Not found", text="No such audit or infant is here."), 404
+        return render_template(
+            "_problem.html", back=ALL, title="Not found", text="No such audit or infant is here."
+        ), 404
 
     @pages.errorhandler(BrokenOutput)
     def broken(problem: BrokenOutput) -> Any:
-        return render_template("audits/problem.html", title="This audit cannot be shown", text=str(problem)), 409
+        return render_template("_problem.html", back=ALL, title="This audit cannot be shown", text=str(problem)), 409
 
     return pages
 

@@ -23,6 +23,7 @@ from cds_service.web.desk.tables import csv_answer, json_rows, view_of
 
 PAGE, TWIN = 50, 5000  # decisions on a page, and at most in a CSV or JSON
 COUNTED = 10_000
+ALL = "decisions.decisions", "All decisions"
 
 
 def decisions_blueprint(desk: Desk) -> Blueprint:
@@ -62,10 +63,10 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
         patient, client = request.form.get("patient", "").strip(), request.form.get("client", "").strip()
         if keys is None or keys.pseudonym is None:
             text = "This service gives patients no pseudonyms: set CDS_PSEUDONYM_KEY. Decisions before that have none."
-            return render_template("decisions/problem.html", title="No pseudonyms", text=text), 409
+            return render_template("_problem.html", back=ALL, title="No pseudonyms", text=text), 409
         if not patient or len(patient) > 4 * FHIR_ID_LENGTH:
             text = "Give the patient's id as the client sends it in context.patientId."
-            return render_template("decisions/problem.html", title="No patient id", text=text), 400
+            return render_template("_problem.html", back=ALL, title="No patient id", text=text), 400
         g.subject = pseudonym(keys.pseudonym, "" if client == UNNAMED else client, patient)
         return redirect(url_for("decisions.decisions", pseudonym=g.subject), 303)
 
@@ -95,8 +96,7 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
             abort(404)
         why = None
         if view.response is not None:
-            stops = {name: row.reason for name, row in stopped(desk.database).items()}
-            why = why_not(rule_id, view.response, desk.library, stops, view.patient)
+            why = why_not(rule_id, view.response, desk.library, _stops(desk), view.patient)
         return render_template("decisions/why_not.html", view=view, rule=rule, why=why)
 
     @pages.get("/decisions/<int:number>/no-card/<family>")
@@ -108,8 +108,7 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
             abort(404)
         silent = []
         if view.response is not None:
-            stops = {name: row.reason for name, row in stopped(desk.database).items()}
-            silent = silent_rules(family, view.response, desk.library, stops, view.patient)
+            silent = silent_rules(family, view.response, desk.library, _stops(desk), view.patient)
         return render_template("decisions/no_card.html", view=view, family=asked_for, silent=silent)
 
     @pages.get("/decisions/<int:number>/case")
@@ -141,12 +140,17 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
     @pages.errorhandler(NotFound)
     def not_found(_: NotFound) -> Any:
         text = "No decision or rule is here. It may have been removed when its time was over."
-        return render_template("decisions/problem.html", title="Not found", text=text), 404
+        return render_template("_problem.html", back=ALL, title="Not found", text=text), 404
 
     @pages.errorhandler(StoreUnavailable)
     def unavailable(_: StoreUnavailable) -> Response:
         text = "The decision log cannot be read now. Try again in a moment; if it lasts, see /readyz."
-        page = render_template("decisions/problem.html", title="The log cannot be read", text=text)
+        page = render_template("_problem.html", back=ALL, title="The log cannot be read", text=text)
         return Response(page, 503, {"Retry-After": "5"})
 
     return pages
+
+
+def _stops(desk: Desk) -> dict[str, str]:
+    """Why each rule that is stopped was stopped."""
+    return {rule: row.reason for rule, row in stopped(desk.database).items()}

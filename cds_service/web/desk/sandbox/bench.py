@@ -11,19 +11,22 @@ from cds_service.hooks.request import HookRequest
 from cds_service.hooks.respond import HookResponse, respond
 from cds_service.record.times import iso, moment
 from cds_service.settings import Profile
+from cds_service.web.desk.card_view import CardView, card_view
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.sandbox.ages import AgeRow, advice_by_age
 from cds_service.web.desk.sandbox.calls import CALL, Sent
-from cds_service.web.desk.sandbox.cards import DrawnCard, Unused, drawn, unused_of
 from cds_service.web.desk.sandbox.infants import Infant
 from cds_service.web.desk.sandbox.text import Given, Problem, refusal_problem
+from cds_service.web.desk.sandbox.unused import Unused, unused_of
 from cds_service.web.desk.trace import RuleGroup, traces_of
 
 END_OF_TEXT = "END_OF_REQUEST"
 
 
 class Bench(NamedTuple):
-    """What the page shows. ``answered``: our own evaluation of the request, nothing of it logged."""
+    """What the page shows. ``answered``: our own evaluation of the request, nothing of it logged. ``said``: feedback
+    already sent, by the uuid of its card.
+    """
 
     text: str
     as_of: str
@@ -31,7 +34,8 @@ class Bench(NamedTuple):
     problem: Problem | None
     sent: Sent | None
     feedback: Sent | None
-    cards: Sequence[DrawnCard]
+    cards: Sequence[CardView]
+    said: Mapping[str, Sequence[str]]
     not_shown: str
     unused: Sequence[Unused]
     traces: Sequence[RuleGroup]
@@ -57,18 +61,16 @@ class Workbench:
         """The bench with this request. ``said``: feedback already sent, by card; ``shown``: cards also if not sent."""
         answered, problem = self._evaluated(given)
         problem = _problem_of(sent, given.text) or problem
-        cards: Sequence[DrawnCard] = ()
         body = sent.body if sent is not None else answered.body if answered is not None else None
         shown = shown or sent is not None or feedback is not None or not self.sends
-        if body is not None and shown:
-            cards = drawn(body.get("cards", ()), said)
+        cards = [card_view(card) for card in body.get("cards", ())] if body is not None and shown else []
         library, url = self._desk.library, self._desk.settings.base_url
         fits = answered is not None and given.request is not None
         return Bench(
             text=given.text,
             as_of=iso(self._moment(given.request))[:10] if given.request is not None else "",
             infant=infant, problem=problem, sent=sent, feedback=feedback, cards=cards,
-            not_shown=_not_shown(answered),
+            said=said, not_shown=_not_shown(answered),
             unused=unused_of(answered.body, given.text) if answered is not None else (),
             traces=traces_of(answered, library) if answered is not None and shown else (),
             ages=advice_by_age(given.request, answered, library, url) if fits and given.request and answered else (),
