@@ -52,6 +52,8 @@ bench: $(VENV)/.test
 	$(BIN)/python tests/bench_rules.py
 	$(BIN)/python tests/bench_store.py
 	$(BIN)/python tests/bench_operations.py
+	$(BIN)/python tests/bench_desk.py
+	$(BIN)/python tests/bench_pages.py
 	$(BIN)/python tests/bench_audit.py --patients 2000 20000
 	$(BIN)/python tests/bench_spark.py --patients 2000 20000
 

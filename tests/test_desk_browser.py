@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from desk_pages import COMPARED, RULE, RUN, WITH_CARDS, audited, filled, name_of, pages, release_before
 from infants import library
+from lacking import lacking
 from medplum import CLIENT
 from people import Person, desk_in_production
 from seed_decisions import seed
@@ -44,6 +45,8 @@ MORE = ["rule-long", "search-wrong", "decision-without-input", "patient-unknown"
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Json:
     """What one visit of the browser told; the service has four weeks of decisions behind it."""
     asked: Json = {"chromium": chromium(), "screenshots": os.environ.get("CDS_SCREENSHOTS", "")}
+    if not (CLIENT / "node_modules" / "axe-core").is_dir():
+        lacking("axe-core is not installed: npm ci in tests/client")
     folder = tmp_path_factory.mktemp("desk")
     url = f"sqlite:///{folder}/cds.sqlite3"
     database = Database(url)
@@ -60,6 +63,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Json:
             "from a card to its passage": {},
             "what changed and whom it touches": {},
             "most overridden rules and the chief reason": {},
+            "every form": {},
             "stop one rule": {"rule": library().rule(RULE).title, "reason": REASON},  # type: ignore[union-attr]
         }
         asked["pages"] = {
@@ -167,6 +171,11 @@ def test_the_home_page_names_the_three_most_overridden_rules_with_the_chief_reas
 def test_a_rule_is_stopped_in_three_clicks(task: Any) -> None:
     text = done(task("stop one rule"), 3)
     assert "Stopped since" in text and REASON in text
+
+
+def test_every_form_works_without_javascript(task: Any) -> None:
+    told = task("every form")
+    assert "problem" not in told, (told["problem"], told["at"], told["clicks"])
 
 
 @pytest.fixture(params=[*NAMES, *MORE])

@@ -29,4 +29,43 @@ export const TASKS = {
     await page.getByLabel(/^Why/).fill(reason);
     await click(page.getByRole("button", { name: "Stop the rule" }));
   },
+
+  // No task of anybody's: each form does its work without JavaScript. What does not come is waited for in vain.
+  async "every form"(page, click) {
+    const press = (name) => click(page.getByRole("main").getByRole("button", { name, exact: true }).first());
+    const comes = (text) => page.getByRole("main").getByText(text).first().waitFor();
+    await click(menu(page, "Rules"));
+    await page.getByLabel("Contains").fill("calcium");
+    await press("Filter");
+    await page.waitForURL(/q=calcium/);
+    await comes(/^Rules: [1-9]/);
+    await click(menu(page, "Decisions"));
+    await page.getByLabel("Outcome", { exact: true }).selectOption("recommended");
+    await press("Search");
+    await comes(/[1-9]\d* found/);
+    await click(menu(page, "Analytics"));
+    await page.getByLabel("Time", { exact: true }).selectOption("4");
+    await press("Show");
+    await page.waitForURL(/weeks=4/);
+    await click(menu(page, "Access"));
+    await page.getByLabel("From (UTC)").fill("2026-01-01");
+    await press("Show");
+    await page.waitForURL(/since=2026-01-01/);
+    await click(menu(page, "Interface"));
+    await press("Send");
+    await comes("Answer: 200");
+    await click(menu(page, "Sandbox"));
+    await click(page.locator(".infants a").first());
+    await press("Send");
+    await comes("Answer: 200");
+    await click(page.getByRole("button", { name: /^Accept/ }).first());
+    await comes("Sent as feedback");
+    await click(page.getByRole("button", { name: "Ask", exact: true }));
+    await comes(/Outcome: /);
+    await click(menu(page, "Sandbox"));
+    await click(link(page, /build/i));
+    await page.getByLabel("Age", { exact: true }).fill("5");
+    await press("See the request");
+    await page.locator("textarea").waitFor();
+  },
 };
