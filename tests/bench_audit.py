@@ -1,13 +1,16 @@
 """`make bench`, the audit: patients per second against reading and grouping the same bytes, in the same run.
 
 The floor reads the same files in one process with orjson and groups the resources by patient, without a rule. The audit
-is the whole command with two workers: partition, answer, merge, report. Memory is the most that one process had.
+is the whole command with two workers: start, partition, answer, merge, report. Memory is the most that one process had.
+All of it runs with the packages of requirements.lock, as in production.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +23,7 @@ import orjson
 
 from cds_service.population.answers import answer_patient
 from cds_service.population.audit import Options, answer_all, publish, run_of
+from cds_service.population.local import Local
 from cds_service.population.outputs import write_audit
 from cds_service.population.synthetic.content import load_content
 from cds_service.population.synthetic.synthetic_infants import infants, write_population
@@ -27,6 +31,7 @@ from cds_service.record.times import parse_as_of
 from cds_service.rules.library import load_library
 from cds_service.rules.pack import packaged_cards
 
+LOCKED = str(Path(__file__).parent / "only_locked")
 DAY = date(2026, 11, 22)
 SHARE_WANTED = 0.5
 MOST_MEGABYTES = 150
@@ -57,7 +62,8 @@ def audited(folder: Path, out: Path, workers: int) -> float:
     assert as_of is not None
     options = Options(as_of=as_of, public_url="http://127.0.0.1", exported=("all",), workers=workers)
     started = time.perf_counter()
-    done = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, Quiet())
+    engine = Local(workers)
+    done = answer_all(folder, out, answer_patient, (None,), (library.hash,), options, Quiet(), engine)
     run = run_of(done, (library.hash,), library.reading.pack_version, options, {})
     write_audit(done, run, library, as_of, exact=False, parquet=False)
     publish(out)
@@ -69,6 +75,10 @@ def main() -> int:
     parser.add_argument("--patients", type=int, nargs="+", default=[2_000])
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if paths[0] != LOCKED:
+        os.environ["PYTHONPATH"] = os.pathsep.join([LOCKED, *filter(None, paths)])
+        return subprocess.call([sys.executable, *sys.argv])
     content = load_content(packaged_cards(), load_library().reading)
     problems = []
     for patients in asked.patients:
@@ -86,13 +96,14 @@ def main() -> int:
             least_cpu = time.process_time() - started
         worker = after[0].ru_maxrss / 1024
         share = least / ours
+        load, *_ = os.getloadavg()
         print(
             f"{patients:>7} patients, {size >> 20} MB: floor"
             f" {patients / least:,.0f}/s, audit with {asked.workers} workers {patients / ours:,.0f}/s,"
             f" share {share:.2f};"
             f" CPU per patient: floor {least_cpu / patients * 1e3:.2f} ms,"
             f" audit {spent / patients * 1e3:.2f} ms;"
-            f" worker {worker:.0f} MB",
+            f" worker {worker:.0f} MB; load average {load:.1f}",
             flush=True,
         )
         if share < SHARE_WANTED:

@@ -136,11 +136,12 @@ def audit_command(
 ) -> None:  # fmt: skip
     """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
     began = time.monotonic()
-    options, library = options_of(as_of, workers, memory, parts, exported, since), load_library()
+    options = options_of(as_of, workers, memory, parts, exported, since)
     shown = Shown(Console(stderr=True, highlight=False))
     ask = REPLAYS[at][0] if at is not None else answer_patient
     try:
         with engine_of(engine, workers, folder) as used:
+            library = load_library()  # while the processes start
             audited = answer_all(folder, out, ask, (None,), (library.hash,), options, shown, used)
     finally:
         shown.stop()
@@ -202,7 +203,8 @@ def compare_command(
     found = differences(old, new)
     shown = Shown(Console(stderr=True, highlight=False))
     try:
-        audited = answer_all(folder, out, compare_patient, (rules_a, rules_b), hashes, options, shown)
+        with engine_of("local", workers, folder) as used:
+            audited = answer_all(folder, out, compare_patient, (rules_a, rules_b), hashes, options, shown, used)
     finally:
         shown.stop()
     run = run_of(audited, hashes, after.reading.pack_version, options, {"exact": exact}) | {"asOf": iso(options.as_of)}

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from cds_service.errors import InputError
-from cds_service.population.audit import Engine, Local
+from cds_service.population.audit import Engine
+from cds_service.population.local import Local
 
 ENGINES = ("local", "spark")
 _URI = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.ASCII)
@@ -36,12 +37,12 @@ def engine_of(name: str, workers: int, folder: Path | str) -> Iterator[Engine]:
     if name == "spark":
         from cds_service.population.spark import Spark  # optional: the extra [spark]
 
-        spark = Spark(workers)
-        try:
-            yield spark
-        finally:
-            spark.stop()
+        engine: Engine = Spark(workers)
     elif isinstance(folder, str):
         raise InputError(f"{folder}: a URI is read by --engine spark only")
     else:
-        yield Local(workers)
+        engine = Local(workers)
+    try:
+        yield engine
+    finally:
+        engine.stop()

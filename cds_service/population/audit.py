@@ -19,14 +19,13 @@ from cds_service.population.answers import Rows
 from cds_service.population.attrition import Counts
 from cds_service.population.infant_request import Exported
 from cds_service.population.merge import merge
-from cds_service.population.ndjson import LONGEST_LINE, SourceFile, source_files
+from cds_service.population.ndjson import LONGEST_LINE, SourceFile
 from cds_service.population.partition import (
     SHOWN_PER_FILE,
     Partitioned,
-    Partitioner,
     disk_refused,
 )
-from cds_service.population.pool import Done, Job, replace_file, result_file, run_parts
+from cds_service.population.pool import Done, Job, replace_file, result_file
 from cds_service.population.summary import add_found_later, require
 from cds_service.record.sources import SOURCES
 from cds_service.record.times import iso
@@ -73,31 +72,8 @@ class Engine(Protocol):
     def answer(self, job: Job, parts: int, left: list[int], finished: Callable[[Done], object]) -> None:
         """Answer those of the parts that are left."""
 
-
-class Local:
-    """The engine of one machine."""
-
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
-
-    def files(self, folder: Path | str, longest: int) -> list[SourceFile]:
-        """See Engine."""
-        return source_files(Path(folder), longest)
-
-    def partition(self, files: list[SourceFile], work: Path, parts: int, progress: Progress) -> Partitioned:
-        """See Engine: the lines go to one file for each part."""
-        read: dict[int, int] = {}
-
-        def tick(file: SourceFile) -> None:
-            before = read.get(id(file), 0)
-            read[id(file)] = file.bytes_read
-            progress.advance(file.bytes_read - before)
-
-        return Partitioner(work, parts, tick).take_all(files)
-
-    def answer(self, job: Job, parts: int, left: list[int], finished: Callable[[Done], object]) -> None:
-        """See Engine."""
-        run_parts(job, left, min(self._workers, max(len(left), 1)), finished)
+    def stop(self) -> None:
+        """End what was started for it."""
 
 
 class Audited(NamedTuple):
@@ -116,7 +92,7 @@ class Audited(NamedTuple):
 
 def answer_all(
     folder: Path | str, out: Path, ask: Callable[..., Rows], cards: tuple[Path | None, ...], hashes: tuple[str, ...],
-    options: Options, progress: Progress, engine: Engine | None = None,
+    options: Options, progress: Progress, engine: Engine,
 ) -> Audited:  # fmt: skip
     """Ask this of every patient in the folder and merge the answers within the unfinished work of ``out``.
 
@@ -124,12 +100,11 @@ def answer_all(
     when a folder is unfit, holds another run's work or the disk is full, AssertionError when what comes out is not
     what went in. ``publish`` ends the run.
     """
-    engine = engine or Local(options.workers)
     files = engine.files(folder, options.longest_line)
     work = _workplace(folder, out, files, hashes, options, ask.__name__)
     input_ = _partitioned(engine, files, work, options, progress)
     exported = Exported(_exported(input_, options), frozenset(input_.lost_types))
-    job = Job(work, ask, cards, options.as_of, options.public_url, exported, options.since)
+    job = Job(work, ask, cards, hashes, options.as_of, options.public_url, exported, options.since)
     left = [part for part in range(input_.parts) if not result_file(work, part).exists()]
     progress.phase("answer", "parts", input_.parts)
     progress.advance(input_.parts - len(left))
@@ -185,7 +160,9 @@ def _partitioned(
     if ready.exists():
         return msgspec.json.decode(ready.read_bytes(), type=Partitioned)
     for left in work.iterdir():
-        if left.name != PLAN:
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != PLAN:
             left.unlink()
     progress.phase("partition", "bytes", sum(file.stamp[0] for file in files))
     found = engine.partition(files, work, options.parts or _number_of_parts(files, options.memory), progress)

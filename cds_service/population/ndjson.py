@@ -38,7 +38,8 @@ class SourceFile:
         self.blank = 0
         self.bytes_read = 0
         self.ending = COMPLETE
-        self._longest = longest
+        self.longest = longest
+        self.lines_before = 0  # of the file, when this is a later part of it
         self._digest = hashlib.sha256()
 
     @property
@@ -65,7 +66,7 @@ class SourceFile:
 
     def lines(self) -> Iterator[Line]:
         """Every line that is not blank. A file that is cut short or damaged ends with its last whole line."""
-        rest, number, skipping = b"", 0, False
+        rest, number, skipping = b"", self.lines_before, False
         for chunk in self._chunks():
             *whole, rest = (rest + chunk).split(b"\n")
             for content in whole:
@@ -74,11 +75,11 @@ class SourceFile:
                     skipping = False
                     continue
                 content = content.strip()
-                if content and len(content) <= self._longest:  # nearly every line: no generator for it
+                if content and len(content) <= self.longest:  # nearly every line: no generator for it
                     yield Line(number, content)
                 else:
                     yield from self._line(number, content)
-            if len(rest) > self._longest or skipping:
+            if len(rest) > self.longest or skipping:
                 if not skipping:
                     yield Line(number + 1, rest[:HEAD], too_long=True)
                 rest, skipping = b"", True
@@ -88,13 +89,13 @@ class SourceFile:
                 yield from self._line(number, rest)
         elif skipping:
             number += 1
-        self.number_of_lines = number
+        self.number_of_lines = number - self.lines_before
 
     def _line(self, number: int, content: bytes) -> Iterator[Line]:
         content = content.strip()
         if not content:
             self.blank += 1
-        elif len(content) > self._longest:
+        elif len(content) > self.longest:
             yield Line(number, content[:HEAD], too_long=True)
         else:
             yield Line(number, content)
@@ -102,17 +103,20 @@ class SourceFile:
     def _chunks(self) -> Iterator[bytes]:
         try:
             with self.open() as file:
-                start = file.read(4)
-                file.seek(0)
-                if start[:2] == GZIP:
-                    yield from self._inflated(file)
-                elif start == ZSTD:
-                    yield from self._unzstd(file)
-                else:
-                    while chunk := self.read(file):
-                        yield chunk
+                yield from self._content(file)
         except OSError as problem:
             self.ending = f"it cannot be read: {problem.strerror or 'damaged'}"
+
+    def _content(self, file: BinaryIO) -> Iterator[bytes]:
+        start = file.read(4)
+        file.seek(0)
+        if start[:2] == GZIP:
+            return self._inflated(file)
+        return self._unzstd(file) if start == ZSTD else self._plain(file)
+
+    def _plain(self, file: BinaryIO) -> Iterator[bytes]:
+        while chunk := self.read(file):
+            yield chunk
 
     def read(self, file: BinaryIO, size: int = CHUNK) -> bytes:
         """The next bytes from the disk, counted and digested."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ BUFFERED = 8 << 20
 SHOWN_PER_FILE = 20  # bad lines that are named; the others are counted
 READ_TYPES = frozenset({"Patient", *SOURCES})
 ANY_TYPE = "*"
-MEDICATIONS = "medications"
+LINES, MEDICATIONS = "lines", "medications"  # a folder of what each process read, and a file
+KEPT, LOST_OF_SOMEBODY = "kept", "bad, patient known"  # the fates of the lines that stand in a part
 _OWNER = re.compile(rb"(?:(?:https?://[^\s?#\"]+/)?Patient/|urn:uuid:)([A-Za-z0-9\-.]{1,256})(?:/_history/[^\s\"]+)?")
 _SUBJECT = re.compile(rb'"reference"\s*:\s*"((?:https?://[^\s?#"]+/)?Patient/[A-Za-z0-9\-.]{1,256})"')
 _TYPE = re.compile(rb'"resourceType"\s*:\s*"([A-Za-z]{1,64})"')
@@ -74,6 +75,29 @@ class Partitioned(Struct, kw_only=True):
         return frozenset(kind for tally in self.files for kind in tally.types)
 
 
+def whole_input(parts: int, tallies: Sequence[Tally]) -> Partitioned:
+    """What all files held, each told of once."""
+    lost = {kind for tally in tallies if tally.ending != COMPLETE for kind in (tally.types or {ANY_TYPE: 0})}
+    kept = sum(tally.fates.get(fate, 0) for tally in tallies for fate in (KEPT, LOST_OF_SOMEBODY))
+    return Partitioned(parts=parts, files=list(tallies), kept=kept, lost_types=sorted(lost))
+
+
+def joined(tallies: Sequence[Tally], sha256: str) -> Tally:
+    """What became of every line of a file that was read in pieces; these are in its order."""
+    fates, types, bad = Counter[str](), Counter[str](), Counter[str]()
+    for tally in tallies:
+        fates.update(tally.fates)
+        types.update(tally.types)
+        bad.update(tally.bad)
+    return Tally(
+        name=tallies[0].name, sha256=sha256, bytes=sum(tally.bytes for tally in tallies),
+        ending=next((tally.ending for tally in tallies if tally.ending != COMPLETE), COMPLETE),
+        lines=sum(tally.lines for tally in tallies), fates=dict(sorted(fates.items())),
+        types=dict(sorted(types.items())), bad=dict(sorted(bad.items())),
+        shown=[one for tally in tallies for one in tally.shown][:SHOWN_PER_FILE],
+    )  # fmt: skip
+
+
 def part_of(patient: bytes, parts: int) -> int:
     """The number of the part that holds all of a patient."""
     return zlib.crc32(patient) % parts
@@ -82,31 +106,28 @@ def part_of(patient: bytes, parts: int) -> int:
 class Partitioner:
     """Writes lines to the parts in ``folder``; memory is bounded by BUFFERED."""
 
-    def __init__(self, folder: Path, parts: int, tick: Callable[[SourceFile], object] = lambda file: None) -> None:
+    def __init__(self, folder: Path, parts: int) -> None:
         self._folder = folder
         self._parts = parts
-        self._tick = tick
         self._names = [f"part-{part:04}" for part in range(parts)]
         self._waiting: defaultdict[str, list[bytes]] = defaultdict(list)
         self._size = 0
-        self.kept = 0
 
     def take_all(self, files: Sequence[SourceFile], first: int = 0) -> Partitioned:
         """Every line of every file to its part. Raises InputError when the disk does not take it.
 
         ``first``: the number of the first of these files in the whole input.
         """
-        tallies = [self._take(number, file) for number, file in enumerate(files, first)]
-        self._flush()
-        lost = {kind for tally in tallies if tally.ending != COMPLETE for kind in (tally.types or {ANY_TYPE: 0})}
-        return Partitioned(parts=self._parts, files=tallies, kept=self.kept, lost_types=sorted(lost))
+        tallies = [self.take(number, file) for number, file in enumerate(files, first)]
+        self.flush()
+        return whole_input(self._parts, tallies)
 
-    def _take(self, place: int, file: SourceFile) -> Tally:
+    def take(self, place: int, file: SourceFile) -> Tally:
+        """Every line of one file to its part; the last of them wait for ``flush``. ``place``: the file's number."""
         fates: Counter[str] = Counter()
         types: Counter[str] = Counter()
         bad: Counter[str] = Counter()
         shown: list[tuple[int, str]] = []
-        told = 0
         for line in file.lines():
             fate, problem = self._line(b"%d:%d" % (place, line.number), line, types)
             fates[fate] += 1
@@ -114,11 +135,6 @@ class Partitioner:
                 bad[problem] += 1
                 if len(shown) < SHOWN_PER_FILE:
                     shown.append((line.number, problem))
-            told += 1
-            if told == 1000:
-                self._tick(file)
-                told = 0
-        self._tick(file)
         fates["blank"] = file.blank
         lost = file.number_of_lines - fates.total()
         if lost:
@@ -169,7 +185,7 @@ class Partitioner:
                 return "about no patient", ""
             owner = found[1]
         self._keep(owner, where, content)
-        return "kept", ""
+        return KEPT, ""
 
     def _lost(self, where: bytes, content: bytes, types: Counter[str]) -> str:
         """A line that cannot be read: when it still shows whose it was, its type is in doubt for that patient."""
@@ -181,20 +197,20 @@ class Partitioner:
                 if kind != ANY_TYPE:
                     types[kind] += 0  # the type was exported, whatever became of this line
                 self._keep(found[1], where, b"!" + kind.encode())
-                return "bad, patient known"
+                return LOST_OF_SOMEBODY
         return "bad"
 
     def _keep(self, owner: bytes, where: bytes, content: bytes) -> None:
         self._write(self._names[part_of(owner, self._parts)], b"%b\t%b\t%b\n" % (owner, where, content))
-        self.kept += 1
 
     def _write(self, name: str, record: bytes) -> None:
         self._waiting[name].append(record)
         self._size += len(record)
         if self._size > BUFFERED:
-            self._flush()
+            self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what waits. Raises InputError when the disk does not take it."""
         try:
             for name, waiting in self._waiting.items():
                 with (self._folder / name).open("ab") as file:

@@ -1,13 +1,11 @@
-"""Parts on the disk → answers on the disk, by a pool of processes; a part that is finished stays finished."""
+"""A part on the disk → its answers on the disk; a part that is finished stays finished."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,18 +17,22 @@ from cds_service.population.answers import Asking, Rows
 from cds_service.population.attrition import Counts
 from cds_service.population.changed import changed_since, count_unchanged
 from cds_service.population.infant_request import Chart, Exported, Json, read_chart_lines, references_to_medications
-from cds_service.population.partition import MEDICATIONS, disk_refused
+from cds_service.population.partition import LINES, MEDICATIONS, disk_refused
 from cds_service.rules.library import RuleLibrary, load_library
 
 Ask = Callable[[Chart, Mapping[str, Sequence[Json]], Asking, Counts], Rows]
 
 
 class Job(NamedTuple):
-    """What a worker does with every part; small enough to send. ``cards``: the folders of the rules asked."""
+    """What a worker does with every part; small enough to send with it.
+
+    ``cards``: the folders of the rules asked. ``hashes``: what these rules have to be.
+    """
 
     folder: Path
     ask: Callable[..., Rows]
     cards: tuple[Path | None, ...]
+    hashes: tuple[str, ...]
     as_of: int
     public_url: str
     exported: Exported
@@ -50,54 +52,21 @@ def result_file(folder: Path, part: int) -> Path:
     return folder / f"done-{part:04}.json"
 
 
-def run_parts(job: Job, parts: Sequence[int], workers: int, finished: Callable[[Done], object]) -> None:
-    """Answer these parts, each once, in whatever order.
-
-    Raises InputError when a worker is killed or the disk takes no more: what is finished stays so.
-    """
-    if workers == 1:
-        _start(job)
-        for part in parts:
-            finished(_answer_part(part))
-        return
-    # Spawned, not forked: a worker holds the rules and its part, and nothing of what this process has loaded.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job,)) as pool:
-        waiting: set[Future[Done]] = set()
-        try:
-            for part in parts:
-                waiting.add(pool.submit(_answer_part, part))
-            while waiting:
-                ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    finished(future.result())
-        except BrokenProcessPool:
-            raise InputError(
-                "a worker was killed, likely for want of memory: take fewer --workers or a smaller --memory, and give "
-                "the command again: it goes on from the last finished part"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-_JOB: Job | None = None
-_LIBRARIES: tuple[RuleLibrary, ...] = ()
-
-
-def _start(job: Job) -> None:
-    global _JOB, _LIBRARIES
-    _JOB, _LIBRARIES = job, tuple(load_library(root) for root in job.cards)
-
-
-def _answer_part(part: int) -> Done:
-    if _JOB is None:
-        raise TypeError("a worker that was not started")
-    job = _JOB
+def answer_part(job: Job, part: int) -> Done:
+    """Answer one part. Raises InputError when the disk takes no more, or the rules are not those that were asked."""
     try:
         return _answer(job, part)
     except OSError as problem:
         raise disk_refused(job.folder, problem) from None
+
+
+@lru_cache(maxsize=1)
+def _libraries(cards: tuple[Path | None, ...], hashes: tuple[str, ...]) -> tuple[RuleLibrary, ...]:
+    """The rules, loaded once in each process."""
+    found = tuple(load_library(root) for root in cards)
+    if tuple(library.hash for library in found) != hashes:
+        raise InputError("the rules were changed while they were asked: give the command again")
+    return found
 
 
 class Answered(NamedTuple):
@@ -108,8 +77,8 @@ class Answered(NamedTuple):
 
 
 def _answer(job: Job, part: int) -> Done:
-    groups = read_groups(job.folder / f"part-{part:04}")
-    answered = answer_groups(job, groups, Medications(job.folder / MEDICATIONS), _LIBRARIES)
+    groups = read_groups(*(read / f"part-{part:04}" for read in (job.folder / LINES).iterdir()))
+    answered = answer_groups(job, groups, Medications(job.folder / MEDICATIONS), _libraries(job.cards, job.hashes))
     return keep_answers(job.folder, part, answered)
 
 
@@ -149,10 +118,10 @@ def answer_groups(
     return Answered(rows, state)
 
 
-def read_groups(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
-    """The lines of a part by patient, each with where it stood."""
+def read_groups(*paths: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
+    """The lines of a part by patient, each with where it stood; those of a path that does not exist are none."""
     groups: dict[bytes, list[tuple[bytes, bytes]]] = {}
-    if path.exists():
+    for path in filter(Path.exists, paths):
         with path.open("rb") as file:
             for record in file:
                 patient, where, content = record.rstrip(b"\n").split(b"\t", 2)

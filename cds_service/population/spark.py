@@ -55,7 +55,7 @@ class Spark:
         self._lines: Any = None
 
     def stop(self) -> None:
-        """Leave the cluster; a session that was there before stays."""
+        """See Engine. A session that was there before stays."""
         if self._is_ours:
             self._context.stop()
 

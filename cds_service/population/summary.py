@@ -97,8 +97,8 @@ def _rule(rule_id: str, title: str, document: str, counts: Counts, disclosure: D
 def table_of(counts: Counts, *heading: str) -> Counter[str]:
     """The counts under a heading by what follows it."""
     length = len(heading)
-    return Counter({key[length]: number for key, number in sorted(counts.items())
-                    if key[:length] == heading and len(key) == length + 1})  # fmt: skip
+    found = (item for item in counts.items() if len(item[0]) == length + 1 and item[0][:length] == heading)
+    return Counter({key[length]: number for key, number in sorted(found)})
 
 
 def _staged(table: Mapping[str, int]) -> dict[str, int]:
