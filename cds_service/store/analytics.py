@@ -13,6 +13,7 @@ from cds_service.store.card_answers import Answers as Answers
 from cds_service.store.card_answers import CardAnswers as CardAnswers
 from cds_service.store.card_answers import answers as answers
 from cds_service.store.database import Database
+from cds_service.store.period import within
 from cds_service.store.schema import daily_counts
 
 counts = daily_counts.c
@@ -138,6 +139,5 @@ def week_of(day: str) -> str:
 
 def _between(since: str, until: str, client: str | None) -> list[ColumnElement[bool]]:
     """``since`` and ``until`` may be moments; the day in which they lie then counts as their day."""
-    where = [counts.day >= since[:10]] if since else []
-    where += [counts.day < until[:10]] if until else []
+    where = within(counts.day, since[:10], until[:10])
     return where + ([counts.client_id == client] if client is not None else [])

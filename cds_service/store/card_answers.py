@@ -10,10 +10,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, distinct, func, select
+from sqlalchemy import distinct, func, select
 
 from cds_service.store import available
 from cds_service.store.database import Database
+from cds_service.store.period import within
 from cds_service.store.schema import cards, feedback
 
 ACCEPTED, OVERRIDDEN = "accepted", "overridden"
@@ -72,7 +73,8 @@ def answers(database: Database, since: str, until: str, client: str | None = Non
     """Of the cards given from ``since`` on, before ``until``. A card is one however often it was sent again, and its
     last statement counts. Raises StoreUnavailable.
     """
-    where = _between(since, until, client)
+    where = within(cards.c.decided_at, since, until)
+    where += [cards.c.client_id == client] if client is not None else []
     group = cards.c.rules, cards.c.family
     given = select(*group, func.count(distinct(cards.c.card_uuid))).where(*where).group_by(*group)
     said = (
@@ -148,9 +150,3 @@ def _seconds(given_at: str, said_at: str) -> float | None:
         return None
     seconds = waited.total_seconds()
     return seconds if seconds >= 0 else None
-
-
-def _between(since: str, until: str, client: str | None) -> list[ColumnElement[bool]]:
-    where = [cards.c.decided_at >= since] if since else []
-    where += [cards.c.decided_at < until] if until else []
-    return where + ([cards.c.client_id == client] if client is not None else [])

@@ -8,6 +8,7 @@ from sqlalchemy import String, insert, select
 
 from cds_service.store import available
 from cds_service.store.database import Database
+from cds_service.store.period import within
 from cds_service.store.schema import desk_log
 
 LONGEST = {column.name: column.type.length for column in desk_log.columns if isinstance(column.type, String)}
@@ -44,10 +45,9 @@ def entries(
 
     Raises StoreUnavailable.
     """
-    query = select(desk_log).order_by(desk_log.c.id.desc()).limit(limit)
+    query = select(desk_log).where(*within(desk_log.c.at, since, until)).order_by(desk_log.c.id.desc()).limit(limit)
     for wanted, passes in (
-        (since, desk_log.c.at >= since), (until, desk_log.c.at < until), (who, desk_log.c.who == who),
-        (subject, desk_log.c.subject == subject), (before, desk_log.c.id < before),
+        (who, desk_log.c.who == who), (subject, desk_log.c.subject == subject), (before, desk_log.c.id < before),
     ):  # fmt: skip
         if wanted:
             query = query.where(passes)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, tuple_
 
 from cds_service.store import available
 from cds_service.store.counts import spoken
 from cds_service.store.database import Database
+from cds_service.store.period import within
 from cds_service.store.schema import cards, decisions, feedback, rule_outcomes
 
 MOST = 100_000
@@ -122,7 +123,8 @@ def _places(filters: Filters) -> Select[Any]:
         table = rule_outcomes
     else:
         table = cards if wanted[cards] else decisions
-    query = select(*(table.c[name] for name in PLACE)).where(*wanted.pop(table), *_within(table, filters))
+    period = within(table.c.decided_at, filters.since, filters.until)
+    query = select(*(table.c[name] for name in PLACE)).where(*wanted.pop(table), *period)
     if table is cards:
         del wanted[decisions]  # the client, which is the card's as well
     if table is rule_outcomes and not filters.rule:
@@ -141,11 +143,6 @@ def _rules() -> Select[Any]:
     later = select(func.min(rule_outcomes.c.rule)).where(rule_outcomes.c.rule > first.c.rule).scalar_subquery()
     rules = first.union_all(select(later).where(first.c.rule.is_not(None)))
     return select(rules.c.rule).where(rules.c.rule.is_not(None))
-
-
-def _within(table: Table, filters: Filters) -> list[ColumnElement[bool]]:
-    time = table.c.decided_at
-    return ([time >= filters.since] if filters.since else []) + ([time < filters.until] if filters.until else [])
 
 
 def _of_decision(filters: Filters) -> list[ColumnElement[bool]]:
