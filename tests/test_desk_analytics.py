@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,9 +19,10 @@ from people import Person, desk_in_production
 from seed_decisions import END, seed
 from sqlalchemy import event, select
 
+from cds_service.population.disclosure import SELDOM
 from cds_service.rules.signoff import Signature
 from cds_service.store.database import Database
-from cds_service.store.schema import cards, decisions, feedback
+from cds_service.store.schema import cards, daily_counts, decisions, feedback
 from cds_service.store.stops import stop
 from cds_service.web.desk.analytics.charts import Point, chart
 from cds_service.web.desk.analytics.drift import weeks_of
@@ -108,6 +110,51 @@ def test_small_numbers_are_hidden_from_viewers_and_no_sum_gives_them_away(app: F
     page = viewer.get(f"{LONG}&client=clinic-hill").text
     assert "Numbers of infants from 1 to 10 are shown as &lt;11" in page
     assert "Exact numbers" in analyst.get(LONG).text
+
+
+def test_what_only_few_wrote_is_shown_to_analysts_alone(tmp_path: Path) -> None:
+    """A reason, a code or a unit is a text of somebody outside, and may name an infant."""
+    app = desk_in_production(tmp_path, lambda: NOW)
+    database: Database = app.extensions["database"]
+    seed(database, 600, weeks=2, end=END)
+    with database.writing() as connection:
+        (first,) = connection.execute(select(feedback.c.id).limit(1)).one()
+        connection.execute(feedback.update().values(outcome="overridden", reason_display="Seen before"))
+        connection.execute(feedback.update().where(feedback.c.id == first).values(reason_display="Erika M. declines"))
+        one = {"day": "2026-11-20", "client_id": "ehr-north", "rule_set": "r", "kind": "unread", "count": 1}
+        connection.execute(daily_counts.insert(), [
+            {**one, "name": "unknown-unit", "detail": "Erika-M"},
+            {**one, "name": "unknown-code", "detail": "urn:x|ERIKA"},
+            {**one, "name": "unknown-unit", "detail": "usual", "count": 40},
+        ])  # fmt: skip
+    seen = {role: "".join(
+        Person(app, role).get(path).text for path in
+        ("/", LONG, f"{LONG}&table=reasons&format=csv", f"{LONG}&table=unread&format=json")
+    ) for role in (Role.VIEWER, Role.ANALYST)}  # fmt: skip
+    assert "Erika" not in seen[Role.VIEWER] and "ERIKA" not in seen[Role.VIEWER]
+    assert "Seen before" in seen[Role.VIEWER] and "usual" in seen[Role.VIEWER] and SELDOM in seen[Role.VIEWER]
+    for text in ("Erika M. declines", "Erika-M", "urn:x|ERIKA"):
+        assert text in seen[Role.ANALYST]
+
+
+def test_shares_times_and_limits_tell_viewers_no_more_than_the_rounded_numbers(app: Flask) -> None:
+    """Else what two addresses show would differ by a single infant."""
+    viewer, analyst = Person(app, Role.VIEWER), Person(app, Role.ANALYST)
+    for more in ("", "&client=clinic-hill", "&client=clinic-lake"):
+        (views,) = map(int, re.findall(r"<dt>Views</dt><dd>(\d+)</dd>", viewer.get(f"{LONG}{more}").text))
+        true = {row["id"]: row for row in rows(analyst, "rules", more)}
+        for row in rows(viewer, "rules", more):
+            if isinstance(row["fired"], int):
+                assert row["per100"] == round(100 * row["fired"] / views, 1)
+            answers = true[row["id"]]["accepted"] + true[row["id"]]["overridden"]
+            assert row["half"] == ("<11" if 0 < answers < 11 else true[row["id"]]["half"])
+        for rule in ("", *list(true)[:2]):
+            weeks = rows(viewer, "weeks", f"{more}&rule={rule}")
+            hidden = any("<11" in (week["views"], week["fired"]) for week in weeks)
+            for week in weeks:
+                assert not hidden or (week["low"], week["high"], week["outside"]) == (None, None, None)
+                if isinstance(week["fired"], int) and isinstance(week["views"], int):
+                    assert week["per100"] == round(100 * week["fired"] / week["views"], 1)
 
 
 def test_reasons_and_missing_data_stand_most_frequent_first(analyst: Person) -> None:

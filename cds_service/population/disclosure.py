@@ -8,6 +8,7 @@ from typing import NamedTuple
 SMALLEST_SHOWN = 11
 ROUNDED_TO = 5
 HIDDEN = f"<{SMALLEST_SHOWN}"
+SELDOM = "(seldom written, so not shown)"
 Shown = int | str
 
 
@@ -23,6 +24,10 @@ class Disclosure(NamedTuple):
         if number < SMALLEST_SHOWN:
             return HIDDEN
         return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
+
+    def text(self, text: str, number: int) -> str:
+        """A text from outside, written this often: one that few wrote may be about one of them."""
+        return SELDOM if isinstance(self.shown(number), str) else text
 
     def table(self, numbers: Mapping[str, int]) -> dict[str, Shown]:
         """Every number of a table."""

@@ -43,7 +43,7 @@ def home_blueprint(desk: Desk) -> Blueprint:
         return render_template(
             "home/home.html", rules=library.rules, report=report, problems=problems, warnings=warnings, failed=failed,
             stops=desk.rules.stops if may(Role.VIEWER) else {}, use=use, weeks=WEEKS,
-            tasks=_tasks(library, desk.now(), problems, use), due=due_for_review(library, desk.now()),
+            tasks=_tasks(library, desk.now(), problems, use),
             new=use is not None and use.get("views") == 0,
         )  # fmt: skip
 
@@ -71,17 +71,18 @@ def _use(desk: Desk) -> dict[str, Any]:
         "overridden": disclosure.shown(said.all.overridden), "accepted": disclosure.shown(said.all.accepted),
         "unanswered": disclosure.shown(said.all.unanswered),
         "most": [
-            (rule, disclosure.shown(found.overridden), _chief(said.reasons, rule))
+            (rule, disclosure.shown(found.overridden), _chief(said.reasons, rule, disclosure))
             for rule, found in overridden[:MOST_OVERRIDDEN] if found.overridden
         ],
         "running": running, "told": disclosure.told,
     }  # fmt: skip
 
 
-def _chief(reasons: Mapping[tuple[str, str], int], rule: str) -> str:
+def _chief(reasons: Mapping[tuple[str, str], int], rule: str, disclosure: Disclosure) -> str:
     """The reason given most often for overriding this rule's cards; empty where none was ever given."""
     mine = {reason: number for (reason, name), number in reasons.items() if name == rule and reason}
-    return min(mine, key=lambda reason: (-mine[reason], reason)) if mine else ""
+    chief = min(mine, key=lambda reason: (-mine[reason], reason), default="")
+    return disclosure.text(chief, mine[chief]) if chief else ""
 
 
 def _tasks(library: RuleLibrary, now: datetime, problems: list[str], use: Mapping[str, Any] | None) -> list[Task]:

@@ -22,6 +22,7 @@ ABOUT = {
     "state": "the key came back as", "uncoded": "text without a code, looks like", "unknown-code": "code",
     "unknown-unit": "unit", "unreadable": "could not be read",
 }  # fmt: skip
+OUTSIDE = ("unknown-code", "unknown-unit")  # as a client wrote them; the others are words of ours
 
 
 class Figures(NamedTuple):
@@ -35,10 +36,16 @@ class Figures(NamedTuple):
     disclosure: Disclosure
 
     def per_hundred(self, number: int, of: int) -> float | str | None:
-        """A share of views, of which a small number says nothing."""
-        if not of or isinstance(self.disclosure.shown(number), str):
-            return None if not of else str(self.disclosure.shown(number))
-        return round(100 * number / of, 1)
+        """A share of views as the numbers that are shown make it: no more can be told from it than from them."""
+        part, whole = self.disclosure.shown(number), self.disclosure.shown(of)
+        if not isinstance(part, int) or not isinstance(whole, int):
+            return str(part if isinstance(part, str) else whole)
+        return round(100 * part / whole, 1) if whole else None
+
+    def half(self, said: CardAnswers) -> str | None:
+        """How soon half of the answers came, where there are enough of them to show their number."""
+        answered = self.disclosure.shown(said.accepted + said.overridden)
+        return answered if isinstance(answered, str) else duration(said.median_seconds)
 
     def summary(self) -> list[tuple[str, Shown | float | str | None]]:
         """The head of the page: (what, number)."""
@@ -51,13 +58,21 @@ class Figures(NamedTuple):
             ("Views with a card, of 100", self.per_hundred(self.totals.views_with_card, views)),
             ("Cards, of 100 views", self.per_hundred(cards, views)), ("Cards accepted", shown(said.accepted)),
             ("Cards overridden", shown(said.overridden)), ("Cards without an answer", shown(said.unanswered)),
-            ("Half of the answers came within", duration(said.median_seconds)),
+            ("Half of the answers came within", self.half(said)),
             ("Rules that had to wait for data, of 100 that applied", self.per_hundred(waiting, fits)),
         ]  # fmt: skip
 
     def weeks(self, rule: str = "") -> Sequence[Week]:
-        """The weeks of a rule's firing, or without one, of views with a card."""
-        return weeks_of(self.views_of_week, self.fired_of_week.get(rule, {}))
+        """The weeks of a rule's firing, or without one, of views with a card; limits only where no number is hidden."""
+        views, fired = (self._rounded(of) for of in (self.views_of_week, self.fired_of_week.get(rule, {})))
+        weeks = weeks_of(views, fired)
+        if any(isinstance(self.disclosure.shown(number), str) for number in (*views.values(), *fired.values())):
+            return [week._replace(low=None, high=None) for week in weeks]
+        return weeks
+
+    def _rounded(self, numbers: Mapping[str, int]) -> Mapping[str, int]:
+        """The numbers as they are shown; those that are hidden stay as they are, so that they are seen to be so."""
+        return {name: n if isinstance(shown := self.disclosure.shown(n), str) else shown for name, n in numbers.items()}
 
 
 def by_week(views: Sequence[DayCount], rules: Sequence[DayCount]) -> tuple[Counter[str], dict[str, Counter[str]]]:
@@ -87,7 +102,7 @@ def _answered(figures: Figures, said: CardAnswers | None) -> dict[str, Any]:
         return {"given": 0, "accepted": 0, "overridden": 0, "unanswered": 0, "half": None}
     return {
         "given": shown(said.given), "accepted": shown(said.accepted), "overridden": shown(said.overridden),
-        "unanswered": shown(said.unanswered), "half": duration(said.median_seconds),
+        "unanswered": shown(said.unanswered), "half": figures.half(said),
     }  # fmt: skip
 
 
@@ -126,10 +141,13 @@ def _rules(figures: Figures, library: RuleLibrary) -> Table:
 
 
 def _reasons(figures: Figures) -> Table:
+    told = Counter[tuple[str, str]]()
+    for (reason, rule), number in figures.answers.reasons.items():
+        told[figures.disclosure.text(reason, number) if reason else "none given", rule] += number
     rows = [
-        {"reason": reason or "none given", "rule": rule, "page": f"/rules/{rule}",
+        {"reason": reason, "rule": rule, "page": f"/rules/{rule}",
          "number": figures.disclosure.shown(number), "order": number}
-        for (reason, rule), number in figures.answers.reasons.items()
+        for (reason, rule), number in told.items()
     ]  # fmt: skip
     rows.sort(key=lambda row: (-int(row["order"]), str(row["rule"])))
     columns = (Column("rule", "Rule", link="page"), Column("reason", "Reason"), Column("number", "Cards", number=True))
@@ -193,9 +211,12 @@ def _missing(figures: Figures) -> Table:
 
 
 def _unread(figures: Figures) -> Table:
+    told = Counter[tuple[str, str]]()
+    for (kind, what), number in figures.totals.of("unread").items():
+        told[kind, figures.disclosure.text(what, number) if kind in OUTSIDE else what] += number
     rows = [
         {"kind": ABOUT.get(kind, kind), "what": what, "number": figures.disclosure.shown(number)}
-        for (kind, what), number in figures.totals.of("unread").items()
+        for (kind, what), number in told.items()
     ] + [
         {"kind": ABOUT["state"], "what": f"{key}: {state}", "number": figures.disclosure.shown(number)}
         for (key, state), number in figures.totals.of("state").items() if state not in IN_FULL_WORDS
