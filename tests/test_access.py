@@ -375,6 +375,18 @@ def test_each_look_leaves_one_row_and_refusals_leave_theirs(timed: Flask) -> Non
     assert rows[0].at.startswith("2026-11-20T10:00:00")
 
 
+def test_a_patient_s_id_typed_into_any_address_stays_out_of_the_log(timed: Flask) -> None:
+    analyst = Person(timed, Role.ANALYST, "anna (3)")
+    patient = "erika-1970"
+    for path_ in (f"/decisions?pseudonym={patient}", f"/decisions?rule={patient}", f"/audits/none/infants/{patient}",
+                  f"/decisions/1/why-not/{patient}", f"/decisions/1/no-card/{patient}"):  # fmt: skip
+        analyst.get(path_)
+    analyst.get("/decisions?rule=low-calcium-with-movement&pseudonym=0123456789abcdef01234567")
+    subjects = [row.subject for row in entries(timed.extensions["database"])][::-1]
+    assert len(subjects) == 6 and patient not in " ".join(subjects)
+    assert subjects[-1] == "0123456789abcdef01234567 low-calcium-with-movement"
+
+
 def test_the_log_is_read_with_filters_and_twins(timed: Flask) -> None:
     admin = Person(timed, Role.ADMIN, "=cmd()")
     Person(timed, Role.VIEWER, "<b>vera").get("/access")

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, g, request
 
 from cds_service.errors import StoreUnavailable
 from cds_service.record.times import iso, moment
+from cds_service.rules.library import RuleLibrary
 from cds_service.store.desk_log import Entry, entries, note
 from cds_service.web.answers import outcome
 from cds_service.web.desk.desk import Desk
@@ -19,6 +20,7 @@ from cds_service.web.desk.tables import Column, Table, table_answer
 
 MOST = 2000  # rows that one page narrows down; older ones by their time
 SUBJECTS = ("pseudonym", "rule", "request_id")  # of a search: what it was narrowed to
+_PSEUDONYM = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _SUBJECT = re.compile(r"[A-Za-z0-9._-]{1,100}", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d(T[\d:.+-]{0,24})?", re.ASCII)
 
@@ -30,7 +32,7 @@ def log_answer(desk: Desk, role: Role, answer: Response) -> Response:
     try:
         note(
             desk.database, at=iso(moment(desk.now())), who=user().name, role=user().role.name.lower(),
-            method=request.method[:8], route=str(request.url_rule or "")[:200], subject=subject_of(),
+            method=request.method[:8], route=str(request.url_rule or "")[:200], subject=subject_of(desk.library),
             status=answer.status_code,
         )  # fmt: skip
     except StoreUnavailable as problem:
@@ -38,17 +40,29 @@ def log_answer(desk: Desk, role: Role, answer: Response) -> Response:
     return answer
 
 
-def subject_of() -> str:
+def subject_of(library: RuleLibrary) -> str:
     """What the page is about: a rule, a request or a pseudonym; never free text, which might name a patient.
 
-    A view that knows better says so in ``g.subject``.
+    What stands in the place of a rule, a pseudonym or a kind of card, and is none, may be a patient's id. A view that
+    knows better says so in ``g.subject``.
     """
     said: str | None = g.get("subject")
     if said is not None:
         return said
-    values = [str(value) for value in (request.view_args or {}).values()]
-    values += [request.args[name] for name in SUBJECTS if request.args.get(name)]
-    return " ".join(value for value in values if _SUBJECT.fullmatch(value))[:200]
+    named = [(name, str(value)) for name, value in (request.view_args or {}).items()]
+    named += [(name, request.args[name]) for name in SUBJECTS if request.args.get(name)]
+    return " ".join(value for name, value in named if _is_subject(name, value, library))[:200]
+
+
+def _is_subject(name: str, value: str, library: RuleLibrary) -> bool:
+    match name:
+        case "rule" | "rule_id":
+            return library.rule(value) is not None
+        case "pseudonym" | "name":
+            return _PSEUDONYM.fullmatch(value) is not None
+        case "family":
+            return any(family.id == value for family in library.families)
+    return _SUBJECT.fullmatch(value) is not None
 
 
 def access_blueprint(desk: Desk) -> Blueprint:
