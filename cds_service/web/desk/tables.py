@@ -84,11 +84,8 @@ class View(NamedTuple):
 def table_answer(table: Table, template: str, /, **context: Any) -> Response | str:
     """The page, or with ``?format=csv`` or ``json`` every row that the same URL would show over all its pages."""
     view = view_of(table)
-    form = request.args.get("format", "")
-    if form == "csv":
-        return csv_answer(table, _narrowed(table))
-    if form == "json":
-        return json_rows(table, _narrowed(table))
+    if wants_twin():
+        return twin(table, _narrowed(table))
     return render_template(template, table=view, **context)
 
 
@@ -112,13 +109,11 @@ def view_of(table: Table) -> View:
 def several_answer(tables: Sequence[Table], template: str, /, **context: Any) -> Response | str:
     """A page with several tables, each a View under its name in ``tables``; twins by ``?table=NAME&format=csv``."""
     named = {table.name: table for table in tables}
-    form, asked = request.args.get("format", ""), named.get(request.args.get("table", ""))
-    if form in ("csv", "json") and asked is None:
-        abort(404)
-    if form == "csv" and asked is not None:
-        return csv_answer(asked, _narrowed(asked))
-    if form == "json" and asked is not None:
-        return json_rows(asked, _narrowed(asked))
+    if wants_twin():
+        asked = named.get(request.args.get("table", ""))
+        if asked is None:
+            abort(404)
+        return twin(asked, _narrowed(asked))
     return render_template(template, tables={name: view_of(table) for name, table in named.items()}, **context)
 
 
@@ -162,7 +157,17 @@ def _counted(rows: Sequence[Row], key: str) -> list[tuple[str, int]]:
     return sorted(counts.items())
 
 
-def csv_answer(table: Table, rows: Sequence[Row]) -> Response:
+def wants_twin() -> bool:
+    """Whether the URL asks for a table's rows as CSV or JSON, instead of a page."""
+    return request.args.get("format", "") in ("csv", "json")
+
+
+def twin(table: Table, rows: Sequence[Row]) -> Response:
+    """These rows in the form that the URL asks for."""
+    return (_csv if request.args["format"] == "csv" else _json)(table, rows)
+
+
+def _csv(table: Table, rows: Sequence[Row]) -> Response:
     """The rows as CSV (RFC 4180), in which nothing calculates."""
     text = io.StringIO()
     writer = csv.writer(text)
@@ -180,7 +185,7 @@ def _cell(value: Any) -> str | int | float:
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def json_rows(table: Table, rows: Sequence[Row]) -> Response:
+def _json(table: Table, rows: Sequence[Row]) -> Response:
     """The rows as JSON, under the table's name."""
     keys = [column.key for column in table.columns]
     body = orjson.dumps({table.name: [{key: row.get(key) for key in keys} for row in rows]})

@@ -25,7 +25,7 @@ from cds_service.web.desk.audits.infants import SOME, differences, infants_table
 from cds_service.web.desk.audits.tables import bars_of, difference_tables, runs_table, summary_tables
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, may, requires
-from cds_service.web.desk.tables import csv_answer, json_rows, several_answer, table_answer, view_of
+from cds_service.web.desk.tables import several_answer, table_answer, twin, view_of, wants_twin
 from cds_service.web.desk.trace import RuleGroup, traces_of
 
 PAGE, TWIN = 50, 5000  # infants on a page, and at most in a CSV or JSON
@@ -146,22 +146,22 @@ def audits_blueprint(desk: Desk) -> Blueprint:
     @pages.get("/audits/<run>/infants")
     @requires(Role.ANALYST)
     def infants(run: str) -> Any:
-        form, number = request.args.get("format", ""), request.args.get("page", "1")
+        number = request.args.get("page", "1")
         page = max(1, int(number)) if number.isascii() and number.isdigit() and len(number) < 7 else 1
         wanted = Wanted(**{name: request.args.get(name, "")[:300] for name in Wanted._fields})
-        twin = form in ("csv", "json")
+        whole = wants_twin()
         with opened(run) as (output, said):
             summary = checked(said)
             key = _key()
             documents = {rule: numbers.document for rule, numbers in summary.by_rule.items()}
             with output.open(EVALUATIONS) as rows:
-                found = find(rows, wanted, documents, 0 if twin else (page - 1) * PAGE, TWIN if twin else PAGE)
+                found = find(rows, wanted, documents, 0 if whole else (page - 1) * PAGE, TWIN if whole else PAGE)
         if summary.run.exact and found.all != summary.patients.all:
             raise BrokenOutput(f"{EVALUATIONS} is cut short: {found.all} infants of {summary.patients.all}.")
         urls = {"infant": url_for("audits.infant", run=run, name="PSEUDONYM")}
-        table = infants_table(found.rows, key, wanted.rule, desk.library, urls, None if twin else SOME)
-        if twin:
-            return (csv_answer if form == "csv" else json_rows)(table, table.rows)
+        table = infants_table(found.rows, key, wanted.rule, desk.library, urls, None if whole else SOME)
+        if whole:
+            return twin(table, table.rows)
         return render_template(
             "audits/infants.html", name=run, table=view_of(table), found=found.number, page=page, most=TWIN,
             pages=max(1, -(-found.number // PAGE)),

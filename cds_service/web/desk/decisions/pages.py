@@ -19,7 +19,7 @@ from cds_service.web.desk.decisions.view import DecisionView, view_decision
 from cds_service.web.desk.decisions.why_not import silent_rules, why_not
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import Role, requires
-from cds_service.web.desk.tables import csv_answer, json_rows, view_of
+from cds_service.web.desk.tables import twin, view_of, wants_twin
 
 PAGE, TWIN = 50, 5000  # decisions on a page, and at most in a CSV or JSON
 COUNTED = 10_000
@@ -33,18 +33,17 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
     @pages.get("/decisions")
     @requires(Role.ANALYST)
     def decisions() -> Any:
-        form = request.args.get("format", "")
         search_for = asked(request.args)
-        if search_for.wrong and form in ("csv", "json"):
+        if search_for.wrong and wants_twin():
             raise InvalidRequest("desk.search", " ".join(search_for.wrong))
         before = request.args.get("before", "")[:80]
-        limit = TWIN if form in ("csv", "json") else PAGE
+        limit = TWIN if wants_twin() else PAGE
         found = [] if search_for.wrong else search(desk.database, search_for.filters, limit + 1, before)
         more = len(found) > limit
         urls = [url_for("decisions.trace", number=item.id) for item in found[:limit]]
         table = decision_table(found[:limit], urls)
-        if form in ("csv", "json"):
-            return (csv_answer if form == "csv" else json_rows)(table, table.rows)
+        if wants_twin():
+            return twin(table, table.rows)
         unfiltered = search_for.filters == Filters()
         count = 0 if search_for.wrong else count_found(desk.database, search_for.filters, COUNTED)
         page = render_template(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cds_service.errors import RequestError
 from cds_service.hooks.kept_request import read_kept
-from cds_service.hooks.respond import EVALUATION, HookResponse
+from cds_service.hooks.respond import HookResponse
 from cds_service.hooks.wording import age_words
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.replay import decide_again, differences
@@ -16,6 +16,7 @@ from cds_service.store.one_decision import GivenCard, StoredDecision
 from cds_service.web.desk.card_view import CardView, card_view
 from cds_service.web.desk.hidden import without_patient
 from cds_service.web.desk.trace import RuleGroup, traces_of
+from cds_service.web.desk.unread import unread_of
 
 CURE = (
     "Inputs are kept for the time of retention when CDS_KEEP_INPUTS=true and CDS_INPUTS_KEY are set; "
@@ -103,10 +104,4 @@ def _cards(
 
 def _unread(response: HookResponse, patient: str) -> tuple[tuple[str, str], ...]:
     """What of the input was not understood: the resource, and why, in our words."""
-    report = response.body["extension"][EVALUATION]
-    found = [(item["resource"], item["reason"]) for key in ("unreadable", "ignored") for item in report.get(key, ())]
-    found += [
-        (item["resource"], f"a text without a code that looks like “{item['looksLike']}”")
-        for item in report.get("uncoded", ())
-    ]
-    return tuple((without_patient(resource, patient), reason) for resource, reason in dict.fromkeys(found))
+    return tuple((without_patient(resource, patient), reason) for resource, reason in unread_of(response.body))

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from cds_service.hooks.respond import EVALUATION
 from cds_service.web.desk.sandbox.text import line_of, steps_of
+from cds_service.web.desk.unread import unread_of
 
 
 class Unused(NamedTuple):
@@ -20,14 +20,8 @@ class Unused(NamedTuple):
 
 
 def unused_of(body: Mapping[str, Any], text: str) -> list[Unused]:
-    """What the answer could not use: unreadable, without a code it knows, or said in a way it does not know."""
-    report = body.get("extension", {}).get(EVALUATION, {})
-    found = [(item["resource"], item["reason"]) for key in ("unreadable", "ignored") for item in report.get(key, ())]
-    found += [
-        (f"{item['resource']} {item['element']}", f"words without a code, like “{item['looksLike']}”: fires no rule")
-        for item in report.get("uncoded", ())
-    ]
-    return [Unused(name, why, line_of_resource(text, name.split(" ")[0])) for name, why in found]
+    """What the answer could not use of a request, which is this text."""
+    return [Unused(name, why, line_of_resource(text, name.split(" ")[0])) for name, why in unread_of(body)]
 
 
 def line_of_resource(text: str, reference: str) -> int:
