@@ -43,6 +43,7 @@ from cds_service.store.schema import cards, daily_counts, decisions, feedback, r
 from cds_service.store.schema_version import upgrade
 from cds_service.store.sealed_inputs import InputKeys
 from cds_service.store.search import Filters, FoundDecision, count_found, search
+from cds_service.store.seen_tokens import SeenTokens
 from cds_service.store.verify import verify
 
 SEEDED = 400
@@ -366,6 +367,12 @@ def test_decisions_of_one_moment_are_turned_over_once(database: Database) -> Non
     assert sorted(seen) == sorted(f"q1-{number}" for number in range(9))
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 70])
+def test_a_cursor_beyond_all_numbers_is_as_none(database: Database, number: str) -> None:
+    write(database, on(1, 1))
+    assert len(search(database, Filters(), 2, f"2026-11-20~w~{number}")) == 1
+
+
 def test_a_found_decision_says_what_stands_in_it(log: Log) -> None:
     found = next(one for one in search(log.database, Filters(feedback="accepted")) if len(one.outcomes) > 1)
     stored = decision(log.database, found.id, None)
@@ -674,3 +681,10 @@ def test_the_sandbox_keeps_inputs_that_the_desk_can_open(tmp_path: Path) -> None
     assert stored.kept is not None
     assert (len(stored.pseudonym), bool(read_kept(stored.kept)[0].prefetch)) == (24, True)
     app.extensions["database"].close()
+
+
+@pytest.mark.parametrize("address", ["postgresql+psycopg://u:p@127.0.0.1:1/none", "sqlite:///{folder}"])
+def test_a_token_that_cannot_be_noted_is_told_by_whichever_database_is_away(tmp_path: Path, address: str) -> None:
+    away = SeenTokens(Database(address.replace("{folder}", str(tmp_path))))
+    with pytest.raises(StoreUnavailable):
+        away.use("main", "j1", 2_000_000_000)

@@ -33,10 +33,13 @@ class SeenTokens:
         """
         try:
             engine = self._database.engine
-            raw = self._connection(engine)
         except (SQLAlchemyError, OSError):
             raise _unavailable() from None
         driver = engine.dialect.loaded_dbapi
+        try:
+            raw = self._connection(engine)
+        except (driver.Error, SQLAlchemyError, OSError):  # a raw connection fails as the driver says it
+            raise _unavailable() from None
         try:
             insert = INSERT_SQLITE if engine.dialect.name == "sqlite" else INSERT
             raw.cursor().execute(insert, (client_id, jti, expires))
