@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from cds_service.cli import main
 from cds_service.hooks.respond import respond
-from cds_service.population.changed import changed_since
+from cds_service.population.changed_since import changed_since
 from cds_service.population.encounters import as_it_was, known_at
 from cds_service.population.infant_request import Exported, read_chart_lines, request_of
 from cds_service.population.monthly import months

@@ -26,12 +26,12 @@ from cds_service.errors import StoreUnavailable
 from cds_service.log_keys import NO_KEYS
 from cds_service.record.truth import NEGATION, TRUE, Truth
 from cds_service.rules.cases import cases_of, check_cases
-from cds_service.rules.changes import Change, smallest_changes, speaks_when
 from cds_service.rules.criteria import Criterion
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.pack import packaged_cards, read_cases
 from cds_service.rules.rule import Outcome
 from cds_service.rules.sentences import And, Name, Not, Or, Sentence
+from cds_service.rules.smallest_changes import Change, smallest_changes, speaks_when
 from cds_service.rules.written_case import CannotBeWritten, write_case
 from cds_service.store.decision import Decision
 from cds_service.store.pseudonyms import key_of, pseudonym

@@ -16,9 +16,9 @@ from test_store import DECISION, on, run
 
 from cds_service.app import create_app
 from cds_service.settings import Settings
-from cds_service.store.condition import condition_of
 from cds_service.store.database import Database
 from cds_service.store.decisions import DecisionLog
+from cds_service.store.readiness import condition_of
 from cds_service.store.schema import (
     REVISIONS,
     cards,

@@ -17,7 +17,7 @@ from test_store_refusals import until
 from cds_service.app import create_app
 from cds_service.rules.probes import run_probes
 from cds_service.settings import Settings
-from cds_service.store.condition import StoreCondition
+from cds_service.store.readiness import StoreCondition
 from cds_service.web import watch as module
 from cds_service.web.watch import STALE_SECONDS, STORE_SECONDS, Watch
 

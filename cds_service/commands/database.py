@@ -17,11 +17,11 @@ from cds_service.log_keys import log_keys
 from cds_service.replay import Difference, replay
 from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
-from cds_service.store.condition import condition_of
 from cds_service.store.database import Database
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.logged import count_since, logged_since
 from cds_service.store.prune import prune as prune_store
+from cds_service.store.readiness import condition_of
 from cds_service.store.schema_version import require_schema, upgrade
 from cds_service.store.seen_tokens import SeenTokens
 from cds_service.store.verify import Head, verify

@@ -15,7 +15,7 @@ from cds_service.errors import InputError, MalformedJson
 from cds_service.hooks.strict_json import load
 from cds_service.population.answers import Asking, Rows
 from cds_service.population.attrition import Counts
-from cds_service.population.changed import changed_since, count_unchanged
+from cds_service.population.changed_since import changed_since, count_unchanged
 from cds_service.population.infant_request import Chart, Exported, Json, read_chart_lines, references_to_medications
 from cds_service.population.partition import LINES, MEDICATIONS, disk_refused
 from cds_service.rules.library import RuleLibrary, load_library

@@ -1,4 +1,4 @@
-"""Numbers over time: sums of the daily counts, and what became of the cards."""
+"""Numbers over time: sums of the daily counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, func, literal, select, union_all
 
 from cds_service.store import available
-from cds_service.store.card_answers import Answers as Answers
-from cds_service.store.card_answers import CardAnswers as CardAnswers
-from cds_service.store.card_answers import answers as answers
 from cds_service.store.database import Database
 from cds_service.store.period import within
 from cds_service.store.schema import daily_counts

@@ -11,8 +11,8 @@ from typing import Any
 from cds_service.rules.probes import NO_PROBE, probes_of, run_probes
 from cds_service.rules.rule import Outcome
 from cds_service.settings import Settings
-from cds_service.store.condition import StoreCondition, condition_of
 from cds_service.store.database import Database, kind_of
+from cds_service.store.readiness import StoreCondition, condition_of
 from cds_service.web.health import Health
 from cds_service.web.in_force import RulesInForce
 from cds_service.web.logs import logger

@@ -11,10 +11,10 @@ from cds_service.record.patient_record import PatientRecord
 from cds_service.record.reading import Analyte, Band
 from cds_service.record.times import Span
 from cds_service.record.truth import FALSE, TRUE
-from cds_service.rules.changes import Change
 from cds_service.rules.criteria import Criterion
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.readable import Readable
+from cds_service.rules.smallest_changes import Change
 
 NAMED = ("finding", "diagnosis", "every", "only_asleep", "implied_by", "first_seen")
 SIDES = {"low": ("low",), "high": ("high",), "abnormal": ("low", "high")}

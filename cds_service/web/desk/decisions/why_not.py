@@ -8,11 +8,11 @@ from typing import NamedTuple
 from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import EVALUATION, HookResponse
 from cds_service.record.truth import FALSE, UNKNOWN
-from cds_service.rules.changes import Change, failing, smallest_changes
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import REASSURANCE, withheld_by
 from cds_service.rules.rule import Outcome
+from cds_service.rules.smallest_changes import Change, failing, smallest_changes
 from cds_service.web.desk.decisions.nearby import Nearby
 from cds_service.web.desk.trace import Asked, Shown, Writer
 
