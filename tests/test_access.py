@@ -379,11 +379,12 @@ def test_a_patient_s_id_typed_into_any_address_stays_out_of_the_log(timed: Flask
     analyst = Person(timed, Role.ANALYST, "anna (3)")
     patient = "erika-1970"
     for path_ in (f"/decisions?pseudonym={patient}", f"/decisions?rule={patient}", f"/audits/none/infants/{patient}",
-                  f"/decisions/1/why-not/{patient}", f"/decisions/1/no-card/{patient}"):  # fmt: skip
+                  f"/decisions/1/why-not/{patient}", f"/decisions/1/no-card/{patient}",
+                  f"/decisions?request_id=Erika%20{patient}"):  # fmt: skip
         analyst.get(path_)
     analyst.get("/decisions?rule=low-calcium-with-movement&pseudonym=0123456789abcdef01234567")
     subjects = [row.subject for row in entries(timed.extensions["database"])][::-1]
-    assert len(subjects) == 6 and patient not in " ".join(subjects)
+    assert len(subjects) == 7 and patient not in " ".join(subjects)
     assert subjects[-1] == "0123456789abcdef01234567 low-calcium-with-movement"
 
 
@@ -455,6 +456,9 @@ BASE = {"profile": "production", "public_url": PUBLIC, "oidc_client_id": "desk",
     ({"oidc_issuer": "http://127.0.0.1:4000"}, "CDS_OIDC_ISSUER: give the provider's https URL"),
     ({"oidc_issuer": "http://idp.example", "profile": "sandbox"}, "CDS_OIDC_ISSUER: give the provider's https URL"),
     ({"oidc_issuer": "https://idp.example?x=1"}, "CDS_OIDC_ISSUER: give"),
+    ({"oidc_issuer": "https://idp.example#x"}, "CDS_OIDC_ISSUER: give"),
+    ({"oidc_issuer": "https:///realm"}, "CDS_OIDC_ISSUER: give"),
+    ({"oidc_issuer": "ftp://127.0.0.1", "profile": "sandbox"}, "CDS_OIDC_ISSUER: give"),
     ({"oidc_issuer": "idp.example"}, "CDS_OIDC_ISSUER"),
     ({"oidc_networks": "everything"}, "CDS_OIDC_NETWORKS: give networks"),
 ])  # fmt: skip

@@ -109,6 +109,8 @@ FORGED = {
     "another audience": good(aud="other"), "no audience": good(aud=LEFT_OUT), "an audience within": good(aud="desk2"),
     "another audience in a list": good(aud=["other"]), "two audiences and no azp": good(aud=["desk", "other"]),
     "for another party": good(azp="other"),
+    "another audience, for us": good(aud="other", azp="desk"),
+    "another audience in a list, for us": good(aud=["other"], azp="desk"),
     "expired": good(exp=NOW - 61), "no end": good(exp=LEFT_OUT), "an end that is no number": good(exp="never"),
     "an end that is true": good(exp=True), "no time": good(iat=LEFT_OUT), "of the future": good(iat=NOW + 120),
     "not yet": good(nbf=NOW + 120),
@@ -185,6 +187,9 @@ def test_an_answer_that_is_not_to_this_login_redeems_nothing(answer: dict[str, s
     ("/.well-known/openid-configuration", {**DOCUMENT, "authorization_endpoint": "javascript:alert(1)"},
      "authorization_endpoint"),
     ("/.well-known/openid-configuration", {"issuer": ISSUER}, "authorization_endpoint"),
+    ("/.well-known/openid-configuration", {**DOCUMENT, "token_endpoint": "https:///token"}, "token_endpoint"),
+    ("/.well-known/openid-configuration", {**DOCUMENT, "jwks_uri": ["https://idp.example/jwks"]}, "jwks_uri"),
+    ("/token", {"id_token": [good()]}, "sent no ID token"), ("/token", {"id_token": 7}, "sent no ID token"),
     ("/.well-known/openid-configuration", Trouble.TIMEOUT, "cannot be asked: no answer in time"),
     ("/.well-known/openid-configuration", b"<html>", "cannot be used"),
     ("/.well-known/openid-configuration", [], "cannot be used"),
@@ -195,6 +200,22 @@ def test_an_answer_that_is_not_to_this_login_redeems_nothing(answer: dict[str, s
 def test_a_provider_that_answers_oddly_identifies_nobody(path: str, answer: Any, text: str) -> None:
     with pytest.raises(NotIdentified, match=text):
         Far(**{path: answer}).claims()
+
+
+def test_an_answer_of_another_provider_redeems_nothing_where_ours_announces_no_name() -> None:
+    document = {name: value for name, value in DOCUMENT.items() if not name.startswith("authorization_response")}
+    far = Far(**{"/.well-known/openid-configuration": document})
+    with pytest.raises(NotIdentified, match="another identity provider"):
+        far.claims(iss="https://evil.example")
+    assert "/token" not in far.paths()
+    assert far.claims(iss="")["sub"] == "u1"
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "http://idp.example/end", ["https://idp.example/end"], None])
+def test_nobody_is_led_to_an_end_that_is_no_safe_address(url: Any) -> None:
+    far = Far(**{"/.well-known/openid-configuration": {**DOCUMENT, "end_session_endpoint": url}})
+    far.provider.login_url(ATTEMPT, BACK)
+    assert far.provider.end_url() is None
 
 
 def test_document_and_keys_are_kept_and_a_new_key_is_looked_for_once_a_minute() -> None:
