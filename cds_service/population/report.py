@@ -46,7 +46,7 @@ def report_page(summary: Mapping[str, Any]) -> str:
     return environment.get_template("report.html").render(summary, way=way, widest=WIDEST)
 
 
-def waterfall(attrition: Mapping[str, Shown], everybody: Shown, widest: int = WIDEST) -> list[Step]:
+def waterfall(attrition: Mapping[str, Shown], everybody: Shown) -> list[Step]:
     """The stages in the order of the way, with how many go on after each; after the last is nobody.
 
     Who go on is the sum of the later numbers as they are shown, so that it tells no more than they do.
@@ -58,12 +58,12 @@ def waterfall(attrition: Mapping[str, Shown], everybody: Shown, widest: int = WI
         later = [left for _, left in numbers[place + 1 :] if left != 0]
         going = sum(map(amount, later))
         came = going + amount(number)
-        start, end = round(widest * going / whole), round(widest * came / whole)
+        start, end = round(WIDEST * going / whole), round(WIDEST * came / whole)
         width = max(end - start, 1 if came > going else 0)
         guessed = any(isinstance(left, str) for left in later) and len(later) > 1
         about = f"about {min(_rounded(going), amount(everybody))}"
         shown = later[0] if len(later) == 1 else about if guessed else going
-        steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, widest - width), width, end))
+        steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, WIDEST - width), width, end))
     return steps
 
 
@@ -76,7 +76,7 @@ def amount(number: Shown) -> int:
     return SMALLEST_SHOWN // 2 if number == HIDDEN else int(number)
 
 
-def bar(number: Shown, of: Shown, widest: int = WIDEST) -> int:
+def bar(number: Shown, of: Shown) -> int:
     """How wide the bar of a number is beside that of the whole."""
     part, whole = amount(number), amount(of)
-    return round(widest * min(part, whole) / whole) if whole else 0
+    return round(WIDEST * min(part, whole) / whole) if whole else 0

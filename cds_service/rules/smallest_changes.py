@@ -15,6 +15,7 @@ from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.sentences import And, Name, Not, Or, Sentence, truth
 
+TOLD = 3
 MOST = 300  # ways kept at each joint, the cheapest first
 Way = Mapping[int, Truth]  # the index of each question that a way needs → the answer it needs
 
@@ -40,15 +41,18 @@ def speaks_when(evaluation: Evaluation) -> Sentence:
     return And(tuple(parts))
 
 
-def smallest_changes(evaluation: Evaluation, most: int = 3) -> list[tuple[Change, ...]]:
-    """The smallest sets of answers that would have to be others for the rule to speak; none when it does already."""
+def smallest_changes(evaluation: Evaluation) -> list[tuple[Change, ...]]:
+    """The smallest sets of answers, at most three, that would have to be others for the rule to speak.
+
+    None when it does already.
+    """
     search = _Search(evaluation)
     found: dict[frozenset[int], tuple[Change, ...]] = {}
     for way in search.ways(speaks_when(evaluation), TRUE, evaluation.rule.criteria):
         needed = search.changed(way)
         if not any(known <= needed for known in found):
             found[needed] = search.changes(way)
-    return [changes for changes in found.values() if changes][:most]
+    return [changes for changes in found.values() if changes][:TOLD]
 
 
 def failing(evaluation: Evaluation) -> list[Change]:
