@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from html import unescape
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import orjson
@@ -729,3 +730,17 @@ def test_the_command_says_what_is_otherwise_before_whom_it_meets(
     )
     told = json.loads((out / "compare.json").read_bytes())["differences"]
     assert {item["rule"]: item["severity"] for item in told}[RULE] == "who gets it"
+
+
+def test_of_many_who_wait_for_a_comparison_few_hold_a_thread() -> None:
+    """The calls of EHRs need those."""
+    working, told = comparisons.Working(), Queue[Any]()
+    most = comparisons.MOST_WATCHING
+    people = [threading.Thread(target=lambda: told.put(working.result(20)), daemon=True) for _ in range(most + 12)]
+    for person in people:
+        person.start()
+    assert [told.get(timeout=5) for _ in range(12)] == [None] * 12
+    made: Any = "the comparison"
+    working.future.set_result(made)
+    assert [told.get(timeout=5) for _ in range(most)] == [made] * most
+    assert working.result(0) == made

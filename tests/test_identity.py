@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
+from queue import Queue
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,7 +16,7 @@ from forge import LEFT_OUT, b64, ec_key, jwk, pem, rsa_key, token
 from jwt.algorithms import RSAAlgorithm
 
 from cds_service.settings import Profile, Settings
-from cds_service.trust.identity import Attempt, IdentityProvider, NotIdentified, Registration
+from cds_service.trust.identity import AT_ONCE, Attempt, IdentityProvider, NotIdentified, Registration
 from cds_service.trust.outbound import Trouble, Unreachable
 
 NOW = 1_790_000_000
@@ -236,6 +238,33 @@ def test_document_and_keys_are_kept_and_a_new_key_is_looked_for_once_a_minute() 
     far.seconds = 3660
     far.provider.verify(new, "the-nonce", NOW)
     assert far.paths().count("/.well-known/openid-configuration") == 2
+
+
+def test_of_many_who_log_in_while_the_provider_is_slow_few_wait() -> None:
+    """Each holds a thread, and the calls of EHRs need those."""
+    far, slow, told = Far(), Event(), Queue[str]()
+    answer = far.provider._call
+
+    def slowly(*asked: Any) -> bytes:
+        assert slow.wait(20)
+        return answer(*asked)
+
+    def log_in() -> None:
+        try:
+            told.put(far.provider.login_url(ATTEMPT, BACK))
+        except NotIdentified as problem:
+            told.put(str(problem))
+
+    far.provider._call = slowly
+    people = [Thread(target=log_in, daemon=True) for _ in range(AT_ONCE + 12)]
+    for person in people:
+        person.start()
+    try:
+        assert all("Too many people log in at this moment" in told.get(timeout=5) for _ in range(12))
+    finally:
+        slow.set()
+    assert all(told.get(timeout=5).startswith(ISSUER) for _ in range(AT_ONCE))
+    assert far.provider.login_url(ATTEMPT, BACK).startswith(ISSUER)
 
 
 def test_no_address_inside_is_called_unless_it_is_registered() -> None:

@@ -31,6 +31,7 @@ ALGORITHMS = frozenset(RSA_ALGORITHMS).union(*CURVES.values())  # public keys on
 SECONDS = 5.0  # for one call to the provider
 KEPT_SECONDS = 3600.0
 RETRY_SECONDS = 60.0  # between two looks for a key that was not known
+AT_ONCE = 8  # calls to the provider: each holds a thread, and the calls of EHRs need those too
 LEEWAY = 60
 LARGEST_TOKEN = 32 * 1024
 FORM = "application/x-www-form-urlencoded"
@@ -78,6 +79,7 @@ class IdentityProvider:
         self._call = call or self._over_the_network
         self._clock = clock
         self._lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(AT_ONCE)
         self._document: tuple[float, dict[str, Any]] | None = None
         self._keys: tuple[float, dict[str, tuple[RSAKey | ECKey, list[str]]]] | None = None
 
@@ -185,12 +187,16 @@ class IdentityProvider:
         return {"Content-Type": FORM}, f"{form}&client_id={name}&client_secret={secret}".encode()
 
     def _json(self, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+        if not self._room.acquire(blocking=False):
+            raise NotIdentified("Too many people log in at this moment. Try again in a few seconds.")
         try:
             read = orjson.loads(self._call(url, headers, body))
         except Unreachable as problem:
             raise NotIdentified(f"The identity provider cannot be asked: {problem.trouble.value}.") from None
         except ValueError:
             read = None
+        finally:
+            self._room.release()
         if not isinstance(read, dict):
             raise NotIdentified("The identity provider's answer cannot be used.")
         return read

@@ -28,8 +28,10 @@ from cds_service.web.logs import logger
 WAIT_SECONDS = 2.5
 MOST_KEPT = 8
 MOST_WAITING = 4
+MOST_WATCHING = 8  # requests that wait for a comparison: each holds a thread, and the calls of EHRs need those too
 RUNNING, RELEASE, UPLOAD = "running", "release:", "upload:"
 SYNTHETIC, FOLDER = "synthetic", "folder"
+WATCHING = threading.BoundedSemaphore(MOST_WATCHING)
 _NUMBERS = re.compile(r"[0-9]{1,9}")
 
 
@@ -55,11 +57,17 @@ class Working:
         self.future: Future[Compared] = Future()
 
     def result(self, seconds: float) -> Compared | None:
-        """What came out, None while it does not. Raises CdsError as the work did."""
+        """What came out, None while it does not or too many wait for that. Raises CdsError as the work did."""
+        waits = not self.future.done()
+        if waits and not WATCHING.acquire(blocking=False):
+            return None
         try:
             return self.future.result(timeout=seconds)
         except TimeoutError:
             return None
+        finally:
+            if waits:
+                WATCHING.release()
 
 
 class Comparisons:
