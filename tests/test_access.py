@@ -23,7 +23,7 @@ from cds_service.store.desk_log import entries
 from cds_service.trust.identity import IdentityProvider
 from cds_service.web.desk import access_log
 from cds_service.web.desk.access import OPEN
-from cds_service.web.desk.login import path_of, role_of
+from cds_service.web.desk.login import LONGEST_NAME, name_of, path_of, role_of
 from cds_service.web.desk.roles import Role
 
 ROWS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "desk_routes.yaml").read_text(encoding="utf-8"))
@@ -438,6 +438,14 @@ def test_only_the_four_words_give_a_role(claims: dict[str, Any], claim: str, rol
 ])  # fmt: skip
 def test_a_login_leads_to_a_page_of_this_host(text: str, path_: str) -> None:
     assert path_of(text) == path_
+
+
+def test_a_name_is_short_and_plain_and_always_ends_with_the_id_that_nobody_chooses() -> None:
+    assert name_of({"sub": "u1", "preferred_username": "ann\r\n\u202e\0"}) == "ann (u1)"
+    assert name_of({"sub": "u1", "preferred_username": "u1"}) == name_of({"sub": "u1"}) == "u1"
+    long = name_of({"sub": "s" * 90, "email": "a" * 5000})
+    assert len(long) <= LONGEST_NAME and long.endswith(f"a ({'s' * 90})")
+    assert len(name_of({"sub": "s" * 5000, "email": "a" * 5000})) <= LONGEST_NAME
 
 
 # Settings
