@@ -486,6 +486,11 @@ def through_the_front(
     return sent[0]["status"], sent[1]["body"]
 
 
+@pytest.mark.parametrize("query", [b"\xff\xfe=\x80", b"q=%ff%fe", b"q=\x00\r\n", "q=\u00e9".encode()])
+def test_a_query_that_is_no_text_does_not_hurt_a_page(fuzzed: Front, query: bytes) -> None:
+    assert through_the_front(fuzzed, "GET", "/rules", query, {"Host": "127.0.0.1:8080"}, b"")[0] == 200
+
+
 # --- settings that production refuses
 
 

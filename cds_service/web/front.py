@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 
@@ -28,6 +29,7 @@ Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 IN_MEMORY = ("/cds-services", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/")
 BODY_SECONDS = 10.0
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # of a query; what else somebody sends would be no text to a page
 WAITING_AT_ONCE = 128
 
 
@@ -148,7 +150,7 @@ def environ_of(scope: Scope, body: bytes) -> dict[str, Any]:
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
         "PATH_INFO": scope["path"].encode("utf-8").decode("latin-1"),
-        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "QUERY_STRING": quote(scope.get("query_string", b""), safe=PRINTABLE),
         "SERVER_NAME": str(server[0]),
         "SERVER_PORT": str(server[1]),
         "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",

@@ -40,7 +40,8 @@ def hooks_blueprint(
     def discover() -> Response:
         library = rules.library
         answer = json_answer(discovery(library, *versions))
-        answer.set_etag("-".join([library.hash, str(len(library.signatures)), *filter(None, versions)]))
+        signed = [str(len(library.signatures))] if library.signatures else []  # the description tells of them
+        answer.set_etag("-".join([library.hash, *signed, *filter(None, versions)]))
         answer.headers["Cache-Control"] = "no-cache"
         answer.make_conditional(request)
         return answer
