@@ -105,6 +105,28 @@ def test_while_the_database_is_away_the_known_stops_hold_and_it_is_said(
     assert [w for w in ready(app)["warnings"] if "whether one was stopped cannot be read" in w]
 
 
+def test_a_restart_of_production_while_the_database_is_away_lifts_no_stop(tmp_path: Path) -> None:
+    production = Production(tmp_path)
+    database = production.app.extensions["database"]
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE rule_stops RENAME TO away"))
+    restarted = production.another()
+
+    def call(app: Flask) -> Any:
+        body = {key: value for key, value in sample(JERKS).items() if key != "extension"}
+        return app.test_client().post(URL, json=body, headers={"Authorization": bearer()})
+
+    answer = call(restarted)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.get_json()["issue"][0]["details"]["coding"][0]["code"] == "rules.unknown"
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO rule_stops"))
+    assert call(restarted).status_code == 200
+    with database.writing() as connection:
+        connection.execute(text("ALTER TABLE rule_stops RENAME TO away"))
+    assert call(restarted).status_code == 200  # what was read once holds, and cards go on
+
+
 def test_a_rule_that_does_not_exist_stops_nothing(tmp_path: Path) -> None:
     app = opened(tmp_path)
     stop(app.extensions["database"], "no-such-rule", "Anna Berg", "for a test", AT)

@@ -55,6 +55,7 @@ def hooks_blueprint(
             logger.info("long-id", client=client_id(), request_id=request_id())
         as_of = moment_of(hook_request, settings, now)
         library = rules.library
+        rules.require_stops()
         response = respond(hook_request, library, as_of, settings.base_url, callers.access())
         health.seconds.observe(time.perf_counter() - started)
         health.rules_failed(response.failed_rules)

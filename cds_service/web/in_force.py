@@ -29,6 +29,7 @@ class RulesInForce:
     def __init__(self, library: RuleLibrary, settings: Settings, database: Database) -> None:
         self._given = self._library = library
         self._only_signed = settings.only_signed_rules
+        self._read = False
         self._file = settings.signoff_file
         self._signed = _written_at(self._file)
         self._database = database
@@ -45,6 +46,14 @@ class RulesInForce:
         if self._thread is None and monotonic() - self._asked_at >= LOOK_SECONDS:
             self.look()
         return self._library
+
+    def require_stops(self) -> None:
+        """Production answers no call before it has read once which rules are stopped: a restart lifts no stop.
+
+        Raises StoreUnavailable. Once read, the known stops hold while the database is away, and cards go on.
+        """
+        if self._only_signed and not self._read:
+            raise StoreUnavailable("rules.unknown", "Which rules may speak cannot be read now. Try again.")
 
     @property
     def stops(self) -> Mapping[str, StopRow]:
@@ -79,7 +88,7 @@ class RulesInForce:
             except StoreUnavailable:
                 stops = self._stops
             else:
-                self._known_at = monotonic()
+                self._known_at, self._read = monotonic(), True
             if given is self._given and stops == self._stops:
                 return
             changed = set(stops) ^ set(self._stops)
