@@ -84,6 +84,25 @@ class Service:
         """A bare connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
+    def until_read(self, connection: socket.socket, seconds: float = 30) -> None:
+        """Wait until the service has taken all that was sent on this connection: the kernel keeps nothing of it."""
+        theirs, ours = f":{self.port:04X}", f":{connection.getsockname()[1]:04X}"
+        deadline = time.monotonic() + seconds
+        while True:
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            waiting = [row[4].partition(":")[2] for row in rows if row[1].endswith(theirs) and row[2].endswith(ours)]
+            if waiting and int(waiting[0], 16) == 0:
+                return
+            assert time.monotonic() < deadline, "the service does not read"
+            time.sleep(0.01)
+
+    def until_said(self, word: str, seconds: float = 30) -> None:
+        """Wait until this stands in the service's log."""
+        deadline = time.monotonic() + seconds
+        while word not in self.log.read_text():
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            time.sleep(0.01)
+
     def stop(self) -> int:
         """Ask it to stop; its exit status."""
         self.process.terminate()
