@@ -8,7 +8,6 @@ import random
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +29,7 @@ from serving import (
 )
 
 SERVERS = sorted(COMMANDS)
+STOPPING = {"granian": "Shutting down granian", "gunicorn": "Handling signal"}  # what each logs when told to stop
 ALLOWED_MILLISECONDS = 100
 
 
@@ -82,9 +82,9 @@ def test_a_stop_answers_what_is_under_way_and_writes_what_waits(server: str, tmp
         assert [service.call() for _ in range(20)] == [200] * 20
         with service.connect() as connection:
             connection.sendall(HEAD.encode() + SAMPLE[:1000])
-            time.sleep(0.3)  # the head has been read: the call is under way
+            service.until_read(connection)  # the call is under way
             service.process.terminate()
-            time.sleep(0.3)
+            service.until_said(STOPPING[server])
             connection.sendall(SAMPLE[1000:])
             answer = http.client.HTTPResponse(connection)
             answer.begin()
