@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm
 
+from cds_service.bulk import downloads
 from cds_service.bulk.backend import read_signing_key
 from cds_service.bulk.manifest import read_manifest
 from cds_service.bulk.server import pause_after
@@ -265,6 +266,18 @@ def test_a_server_that_refuses_every_token_is_asked_twice(
     assert server.count("GET", "/fhir/Patient/$export") == 2
 
 
+def test_a_file_for_which_every_token_is_refused_is_said_to_be_missing(
+    server: BulkServer, tmp_path: Path, paused: list[float]
+) -> None:
+    server.fault("/files/Patient-0", *[says(401, "login")] * 8)
+    refused = fetch(server, tmp_path / "out", "--at-once", "1")
+    assert refused.exit_code == 1 and "Patient.0000: status 401; 8 attempts" in refused.output
+    assert len(server.seen) == 2  # the token is renewed once
+    assert not state(tmp_path / "out")["finished"] and server.jobs
+    assert fetch(server, tmp_path / "out").exit_code == 0
+    assert lines(tmp_path / "out") == LINES
+
+
 def test_keys_of_every_usual_form_are_read(tmp_path: Path) -> None:
     jwk = json.loads(ECAlgorithm.to_jwk(EC_KEY))
     other = json.loads(ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()))) | {"kid": "old"}
@@ -324,6 +337,7 @@ def test_a_file_at_another_server_is_not_fetched_unless_registered(
         ("{origin}/files/a\\b", "no place in a URL"),
         ("file:///etc/passwd", "not called"),
         ("ftp://127.0.0.1/f", "not called"),
+        ("http://[127.0.0.1/f", "not called"),
     ],
 )
 def test_odd_urls_in_the_manifest_are_not_called(
@@ -515,6 +529,20 @@ def test_an_interrupted_import_goes_on(
     assert lines(tmp_path / "out") == LINES and server.jobs == {}
 
 
+def test_an_import_interrupted_when_all_of_a_file_was_there_goes_on(
+    server: BulkServer, tmp_path: Path, paused: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(path: Path, count: int | None) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(downloads, "check_whole", stops)
+        assert fetch(server, tmp_path / "out", "--at-once", "1").exit_code != 0
+    assert (tmp_path / "out" / ".import" / "Patient.0000.part").read_bytes() == server.content("Patient-0")
+    assert fetch(server, tmp_path / "out").exit_code == 0
+    assert lines(tmp_path / "out") == LINES
+
+
 def test_nothing_of_another_export_is_mixed_in(server: BulkServer, tmp_path: Path, paused: list[float]) -> None:
     server.fault("/files/Observation-1", *[says(404, "not-found")] * 2)
     assert fetch(server, tmp_path / "out", "--at-once", "1").exit_code == 1
@@ -557,3 +585,19 @@ def test_an_update_leaves_each_resource_once_as_the_server_has_it(
     wanted = [line for line in LINES["Observation"] if line not in gone] + [changed]
     assert sorted(lines(tmp_path / "out")["Observation"]) == sorted(wanted)
     assert lines(tmp_path / "out")["Patient"] == LINES["Patient"]
+
+
+def test_an_update_does_not_make_a_file_that_ends_early_look_whole(
+    server: BulkServer, tmp_path: Path, paused: list[float]
+) -> None:
+    server.packed = True
+    short = server.content("Observation-1")[:-40]
+    server.fault("/files/Observation-1", *[lambda *_: (200, {"Content-Encoding": "gzip"}, short)] * 2)
+    assert fetch(server, tmp_path / "out").exit_code == 3
+    server.time = "2026-11-23T10:00:00Z"
+    server.files = {"Observation-0": [b'{"resourceType":"Observation","id":"o7","status":"amended"}']}
+    told = fetch(server, tmp_path / "out", "--since", "last")
+    assert told.exit_code == 3
+    assert "001-Observation.0001.ndjson.gz: its gzip is cut short; it is left as it is" in told.output
+    assert (tmp_path / "out" / "001-Observation.0001.ndjson.gz").read_bytes() == short
+    assert not list((tmp_path / "out").glob(".*.new"))

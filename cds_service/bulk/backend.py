@@ -20,13 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cds_service.errors import InputError
 from cds_service.trust.exchange import Reply
-from cds_service.trust.key_sets import PrivateKey, public_jwk
+from cds_service.trust.key_sets import SHORTEST_RSA, PrivateKey, public_jwk
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 240  # the specification allows 300
 EARLY_SECONDS = 60  # a token is renewed so long before it ends
 DEFAULT_LIFE = 300  # of a token that does not say (SMART recommends no more)
-FEWEST_RSA_BITS = 2048
 
 
 class SigningKey(NamedTuple):
@@ -55,10 +54,10 @@ def read_signing_key(path: Path, kid: str | None = None) -> SigningKey:
             raise InputError(f"{path}: neither a private key in PEM without password nor a JWK") from None
     if isinstance(private, ec.EllipticCurvePrivateKey) and isinstance(private.curve, ec.SECP384R1):
         algorithm = "ES384"
-    elif isinstance(private, rsa.RSAPrivateKey) and private.key_size >= FEWEST_RSA_BITS:
+    elif isinstance(private, rsa.RSAPrivateKey) and private.key_size >= SHORTEST_RSA:
         algorithm = "RS384"
     else:
-        raise InputError(f"{path}: SMART wants a P-384 key (ES384) or an RSA key of {FEWEST_RSA_BITS} bits (RS384)")
+        raise InputError(f"{path}: SMART wants a P-384 key (ES384) or an RSA key of {SHORTEST_RSA} bits (RS384)")
     return SigningKey(private, kid or named or public_jwk(private)["kid"], algorithm)
 
 

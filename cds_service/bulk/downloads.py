@@ -18,6 +18,7 @@ from cds_service.trust.exchange import Reply
 from cds_service.trust.outbound import Unreachable
 
 NDJSON = "application/fhir+ndjson, application/x-ndjson, application/ndjson;q=0.9, */*;q=0.1"
+NO_ENTRY = "status 401"
 _STRONG = re.compile(r'"[\x21\x23-\x7e]{0,256}"')
 _RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)", re.ASCII)
 
@@ -76,11 +77,11 @@ class Downloads:
                         raise InputError(f"{name}: {problem.trouble.value}") from None
                     raise _Again(problem.trouble.value) from None
             except _Again as problem:
-                if problem.why == "401" and token and token != refused:
-                    refused = token
-                    continue
                 if tries == TRIES - 1:
                     raise InputError(f"{name}: {problem.why}; {TRIES} attempts") from None
+                if problem.why == NO_ENTRY and token and not refused:
+                    refused = token
+                    continue
                 self._server.pause(pause_after(problem.headers, tries, self._server.now()))
                 continue
             part.resources, part.problem = found.resources, found.problem
@@ -93,6 +94,8 @@ class Downloads:
         there = growing.stat().st_size if growing.exists() and part.etag else 0
         headers = {"Accept": NDJSON} | ({"Range": f"bytes={there}-", "If-Range": part.etag} if there else {})
         with self._server.download(listed.url, name, headers, token) as (head, pieces):
+            if head.status == 416:  # all of it was there, or more than there is: which, only the whole file tells
+                growing.unlink(missing_ok=True)
             begins = _begins(name, head, there)
             etag = head.headers.get("etag", "")
             if begins == 0:
@@ -140,7 +143,7 @@ def _begins(name: str, head: Reply, there: int) -> int:
             return there
         raise InputError(f"{name}: the server sent another part than it was asked for")
     if head.status == 401:
-        raise _Again("401")
+        raise _Again(NO_ENTRY)
     if head.status == 416 or not is_final(head):
         raise _Again(f"status {head.status}", head.headers)
     raise InputError(f"{name}: status {head.status}")

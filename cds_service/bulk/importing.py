@@ -175,4 +175,5 @@ def _told(folder: Folder, state: State, updated: Updated, job_removed: bool) -> 
         elif kind != "deleted":
             resources[kind] += part.resources
     problems = [f"{part.name}: {part.problem}" for _, part in sorted(state.parts.items()) if part.problem]
+    problems += updated.early
     return Imported(state.transaction_time, resources, errors, updated, problems, job_removed)

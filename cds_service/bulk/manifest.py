@@ -36,7 +36,7 @@ class Manifest(Struct, frozen=True):
     link: Sequence[_Link] = ()
 
     def files(self) -> list[tuple[str, Listed]]:
-        """Every file with its name within the import: ``Observation.000``, ``error.000``, ``deleted.000``."""
+        """Every file with its name within the import: ``Observation.0000``, ``error.0000``, ``deleted.0000``."""
         named = [(f"{listed.type}.{number:04}", listed) for number, listed in enumerate(self.output)]
         named += [(f"error.{number:04}", listed) for number, listed in enumerate(self.error)]
         return named + [(f"deleted.{number:04}", listed) for number, listed in enumerate(self.deleted)]

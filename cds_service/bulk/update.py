@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from cds_service.bulk.state import Folder, State
-from cds_service.population.ndjson import SourceFile
+from cds_service.population.ndjson import COMPLETE, SourceFile
 
 
 class _Request(Struct):
@@ -36,10 +36,14 @@ class _Header(Struct):
 
 
 class Updated(NamedTuple):
-    """How many resources the server says are gone, and how many lines of earlier files were taken out."""
+    """How many resources the server says are gone, and how many lines of earlier files were taken out.
+
+    ``early``: earlier files that end early, and how; what is gone or came anew still stands in them.
+    """
 
     deleted: int
     removed: int
+    early: tuple[str, ...] = ()
 
 
 def apply_update(folder: Folder, state: State) -> Updated:
@@ -52,7 +56,9 @@ def apply_update(folder: Folder, state: State) -> Updated:
     replaced = gone | {
         name for part in state.parts.values() if (path := folder.path / part.name).is_file() for name in _names(path)
     }
-    return Updated(len(gone), sum(_without(path, replaced) for path in earlier))
+    rewritten = [(path.name, *_without(path, replaced)) for path in earlier]
+    early = [f"{name}: {ending}; it is left as it is" for name, _, ending in rewritten if ending != COMPLETE]
+    return Updated(len(gone), sum(removed for _, removed, _ in rewritten), tuple(early))
 
 
 def _deleted(folder: Folder, state: State) -> set[str]:
@@ -84,16 +90,22 @@ def _name(content: bytes) -> str:
     return f"{header.resourceType}/{header.id}" if header.id else ""
 
 
-def _without(path: Path, replaced: set[str]) -> int:
-    """Rewrite the file without these resources; how many lines went. A file without any of them is not touched."""
+def _without(path: Path, replaced: set[str]) -> tuple[int, str]:
+    """Rewrite the file without these resources; how many lines went, and how it ends.
+
+    A file without any of them is not touched, nor is one that ends early: rewritten, nobody could see that it is short.
+    """
     if not any(name in replaced for name in _names(path)):
-        return 0
-    waiting, removed = path.with_name(f".{path.name}.new"), 0
+        return 0, COMPLETE
+    source, waiting, removed = SourceFile(path, path.name), path.with_name(f".{path.name}.new"), 0
     with gzip.open(waiting, "wb") if path.suffix == ".gz" else waiting.open("wb") as file:
-        for line in SourceFile(path, path.name).lines():
+        for line in source.lines():
             if not line.too_long and _name(line.content) in replaced:
                 removed += 1
             else:
                 file.write(line.content + b"\n")
+    if source.ending != COMPLETE:
+        waiting.unlink()
+        return 0, source.ending
     waiting.replace(path)
-    return removed
+    return removed, COMPLETE
