@@ -7,7 +7,6 @@ another server's file is a reason to ask the user, never to go there.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from cds_service.errors import InputError
 from cds_service.trust.addresses import Base, parse_base
-from cds_service.trust.deadline import Deadline
+from cds_service.trust.deadline import cutting_itself
 from cds_service.trust.outbound import PIECE, Line, Route, Trouble, Unreachable
 
 ASK_SECONDS = 30.0
@@ -57,12 +56,12 @@ class Origins:
 
     def place_of(self, url: str, what: str) -> Place:
         """Where this URL of ``what`` leads. Raises InputError when it is odd or its origin is not registered."""
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
+            parts = urlsplit(url)
             origin = parse_base(f"{parts.scheme}://{parts.netloc}")
         except ValueError as problem:
             raise InputError(f"the URL of {what} is not called: {problem}") from None
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not _TARGET.fullmatch(target) or parts.fragment:
             raise InputError(f"the URL of {what} is not called: it holds characters that have no place in a URL")
         if any(unquote(part) in (".", "..") for part in parts.path.split("/")):
@@ -78,7 +77,7 @@ class Origins:
 def ask(place: Place, method: str, headers: Mapping[str, str], body: bytes | None = None) -> Reply:
     """One request and its whole answer. Raises Unreachable."""
     with (
-        _deadline(ASK_SECONDS) as deadline,
+        cutting_itself(ASK_SECONDS) as deadline,
         Line(place.route, deadline, {}) as line,
         line.asking(method, place.target, headers, body) as answer,
     ):
@@ -95,7 +94,7 @@ def download(place: Place, headers: Mapping[str, str]) -> Iterator[tuple[Reply, 
     Raises Unreachable, also when the bytes end before their time; an OSError within the block counts as that.
     """
     with (
-        _deadline(DOWNLOAD_SECONDS) as deadline,
+        cutting_itself(DOWNLOAD_SECONDS) as deadline,
         Line(place.route, deadline, {}) as line,
         line.asking("GET", place.target, headers, patience=STALL_SECONDS) as answer,
     ):
@@ -113,16 +112,3 @@ def download(place: Place, headers: Mapping[str, str]) -> Iterator[tuple[Reply, 
 
 def _small(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[Deadline]:
-    """A deadline that cuts by itself: here nobody else waits for it."""
-    deadline = Deadline(seconds)
-    timer = threading.Timer(seconds, deadline.cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield deadline
-    finally:
-        timer.cancel()

@@ -23,8 +23,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey, import_key
 
 from cds_service.trust.addresses import parse_base
-from cds_service.trust.deadline import Deadline
-from cds_service.trust.key_sets import CURVES, RSA_ALGORITHMS, read_key_set
+from cds_service.trust.deadline import cutting_itself
+from cds_service.trust.key_sets import CURVES, PUBLIC_PARTS, RSA_ALGORITHMS, read_key_set
 from cds_service.trust.outbound import Line, Route, Unreachable
 
 ALGORITHMS = frozenset(RSA_ALGORITHMS).union(*CURVES.values())  # public keys only: neither none nor a shared secret
@@ -205,19 +205,13 @@ class IdentityProvider:
         """One call. Raises Unreachable, and ValueError for a URL that is none of those we call."""
         base = parse_base(url)
         route = Route(base, self._known.networks, self._known.ca_file)
-        deadline = Deadline(SECONDS)
-        end = threading.Timer(SECONDS, deadline.cut)
-        end.daemon = True
-        end.start()
-        try:
-            with Line(route, deadline, {"Accept": "application/json", **headers}) as line:
-                return line.get(base.path) if body is None else line.post(base.path, body)
-        finally:
-            end.cancel()
+        sent = {"Accept": "application/json", **headers}
+        with cutting_itself(SECONDS) as deadline, Line(route, deadline, sent) as line:
+            return line.get(base.path) if body is None else line.post(base.path, body)
 
 
 def _imported(jwk: dict[str, Any]) -> RSAKey | ECKey:
-    key = import_key({name: jwk[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in jwk})
+    key = import_key({name: jwk[name] for name in PUBLIC_PARTS if name in jwk})
     if not isinstance(key, RSAKey | ECKey):
         raise ValueError("neither RSA nor EC")
     return key
