@@ -25,10 +25,12 @@ from cds_service.store.schema import (
     chains,
     daily_counts,
     decisions,
+    desk_log,
     feedback,
     kept_inputs,
     metadata,
     rule_outcomes,
+    rule_stops,
     seen_tokens,
 )
 from cds_service.store.schema_version import upgrade
@@ -69,7 +71,7 @@ class Limited:
         upgrade(self.owner)
         self.tell(f"CREATE ROLE {self.role} LOGIN")
         self.tell(f"GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {self.role}")
-        self.tell(f"GRANT UPDATE ON chains, daily_counts TO {self.role}")
+        self.tell(f"GRANT UPDATE ON chains, daily_counts, rule_stops TO {self.role}")
         self.tell(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {self.role}")
         self.url = self.owner_url.replace("cds@", f"{self.role}@")
         self.database = Database(self.url)
@@ -170,6 +172,7 @@ def test_decisions_wait_for_a_schema_that_is_not_there_yet(limited: Limited) -> 
 
 
 WRITTEN = [decisions, cards, kept_inputs, rule_outcomes, daily_counts, chains, feedback, seen_tokens]
+WRITTEN += [desk_log, rule_stops]
 
 
 @pytest.mark.parametrize("table", WRITTEN, ids=str)
@@ -185,7 +188,7 @@ def test_a_table_into_which_nothing_can_be_put_is_a_store_that_cannot_be_written
     assert condition_of(limited.database).writable
 
 
-@pytest.mark.parametrize("table", [chains, daily_counts], ids=str)
+@pytest.mark.parametrize("table", [chains, daily_counts, rule_stops], ids=str)
 def test_what_is_added_to_and_cannot_be_changed_is_a_store_that_cannot_be_written(
     limited: Limited, table: object
 ) -> None:

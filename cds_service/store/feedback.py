@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, RowMapping, and_, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
 
-from cds_service.errors import StoreUnavailable
+from cds_service.store import available
 from cds_service.store.database import Database
 from cds_service.store.schema import cards, decisions, feedback
 
@@ -51,12 +50,9 @@ class FeedbackStore:
             }
             for statement in statements
         ]
-        try:
-            with self._database.writing() as connection:
-                new = insert_once(connection, rows)
-                known = _known(connection, {statement["card_uuid"] for statement in statements}, client_id)
-        except (SQLAlchemyError, OSError):
-            raise StoreUnavailable("store.unavailable", "The service cannot record this now. Try again.") from None
+        with available.writing(self._database) as connection:
+            new = insert_once(connection, rows)
+            known = _known(connection, {statement["card_uuid"] for statement in statements}, client_id)
         return Kept(new, sum(statement["card_uuid"] not in known for statement in statements))
 
     def joined(self, since: str = "") -> Iterator[Mapping[str, Any]]:

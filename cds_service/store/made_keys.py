@@ -11,9 +11,9 @@ from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 
 from cds_service.errors import SettingsError
+from cds_service.store.sealed_inputs import KEY_BYTES
 
 NAMES = ("CDS_INPUTS_KEY", "CDS_PSEUDONYM_KEY")
-KEY_BYTES = 32
 
 
 class MadeKeys(NamedTuple):

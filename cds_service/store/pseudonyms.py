@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import binascii
 import hmac
-from base64 import b64decode
 
 import orjson
 
-from cds_service.errors import SettingsError
+from cds_service.store.sealed_inputs import key_bytes
 
-KEY_BYTES = 32
 DIGITS = 24
 
 
 def key_of(text: str) -> bytes:
     """The key that CDS_PSEUDONYM_KEY holds: 32 bytes in base64. Raises SettingsError, without the text."""
-    try:
-        key = b64decode(text.strip().replace("-", "+").replace("_", "/"), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise SettingsError(
-            f"CDS_PSEUDONYM_KEY: the key is {KEY_BYTES} bytes in base64; make one with: openssl rand -base64 32"
-        )
-    return key
+    return key_bytes(text, "CDS_PSEUDONYM_KEY")
 
 
 def pseudonym(key: bytes, client_id: str, patient_id: str) -> str:

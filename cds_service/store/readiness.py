@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, update
 
 from cds_service.store.append import append_in, batch_of, new_chain
 from cds_service.store.database import Database, kind_of
 from cds_service.store.decision import CardShown, Decision
 from cds_service.store.feedback import insert_once
-from cds_service.store.schema import seen_tokens
+from cds_service.store.schema import desk_log, rule_stops, seen_tokens
 from cds_service.store.schema_version import SchemaState, state_of
 
 CARD = CardShown(uuid="", family="", indicator="", rules=(), workups=(), suggestions=(), digest="")
@@ -23,6 +23,9 @@ STATEMENT = {
     "received_at": "", "client_id": "", "service": "", "card_uuid": "", "outcome": "", "outcome_at": "",
     "suggestions": "[]", "comment_cut": False,
 }  # fmt: skip
+LOOK = {"at": "", "who": "", "role": "", "method": "", "route": "", "subject": "", "status": 0}
+STOP = {"stopped_at": "", "stopped_by": "", "reason": ""}
+LIFT = {"lifted_at": "", "lifted_by": "", "lift_reason": ""}
 
 
 class StoreCondition(NamedTuple):
@@ -60,3 +63,6 @@ def _put_one_of_each(connection: Connection) -> None:
     append_in(connection, batch._replace(kept=[kept]))
     insert_once(connection, [STATEMENT | {"identity": name}])
     connection.execute(insert(seen_tokens).values(client_id="", jti=name, expires=0))
+    connection.execute(insert(desk_log).values(LOOK))
+    connection.execute(insert(rule_stops).values({"rule": name} | STOP | LIFT))
+    connection.execute(update(rule_stops).where(rule_stops.c.rule == name).values(LIFT))

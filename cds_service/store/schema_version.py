@@ -74,6 +74,8 @@ def upgrade(database: Database) -> str:
     config.set_main_option("script_location", str(files("cds_service.store") / "migrations"))
     with database.writing() as connection:
         if connection.dialect.name == "postgresql":
+            # An index on a large log takes longer than any statement of the service may.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         state, found = state_of(connection)
         if state is SchemaState.NEWER:

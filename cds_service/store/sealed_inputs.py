@@ -17,6 +17,17 @@ LARGEST_INPUT = 64 * 1024 * 1024  # as many bytes as an input may have when open
 CURE = "make one with: openssl rand -base64 32"
 
 
+def key_bytes(written: str, setting: str) -> bytes:
+    """The 32 bytes of a key in base64, of either alphabet. Raises SettingsError, without the text."""
+    try:
+        key = b64decode(written.strip().replace("-", "+").replace("_", "/"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise SettingsError(f"{setting}: a key is {KEY_BYTES} bytes in base64; {CURE}")
+    return key
+
+
 class UnreadableInput(Exception):
     """The kept input cannot be opened: another key, or other bytes than were sealed."""
 
@@ -36,12 +47,7 @@ class InputKeys:
 
         self._ciphers: dict[str, AESGCM] = {}
         for written in text.split(","):
-            try:
-                key = b64decode(written.strip().replace("-", "+").replace("_", "/"), validate=True)
-            except (binascii.Error, ValueError):
-                key = b""
-            if len(key) != KEY_BYTES:
-                raise SettingsError(f"CDS_INPUTS_KEY: a key is {KEY_BYTES} bytes in base64; {CURE}")
+            key = key_bytes(written, "CDS_INPUTS_KEY")
             self._ciphers[hashlib.sha256(key).hexdigest()[:16]] = AESGCM(key)
         self._first = next(iter(self._ciphers))
 

@@ -82,7 +82,7 @@ def search(database: Database, filters: Filters, limit: int = 50, before: str = 
     places = _places(filters)
     moment, _, place = before.partition("~")
     writer, _, number = place.partition("~")
-    if number.isdecimal() and len(number) < 19:  # more digits than a column holds
+    if number.isdecimal() and len(number) < 19 and "\0" not in before:  # a column's digits; PostgreSQL refuses NUL
         at = places.selected_columns
         older = or_(at.writer < writer, and_(at.writer == writer, at.seq < int(number)))
         places = places.where(at.decided_at <= moment, or_(at.decided_at < moment, older))
