@@ -83,7 +83,7 @@ def create_app(
     access = Access(desk)
     app.extensions["access"] = access
     register_desk(app, desk, access.sessions)
-    app.register_blueprint(openapi_blueprint(library, settings, clock))
+    app.register_blueprint(openapi_blueprint(rules, settings, clock))
     _answer_errors(app)
     frame_answers(app, settings, health)
     rates = Rates(settings)

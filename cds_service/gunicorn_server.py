@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from tempfile import mkdtemp
 
-from cds_service.serve import CONNECTIONS, STOP_SECONDS
+from cds_service.serve import CONNECTIONS, STOP_SECONDS, share_session_key
 from cds_service.settings import SHARED_COUNTS, load_settings
 from cds_service.web.logs import LIBRARIES
 
 _settings = load_settings()
 if _settings.workers > 1:
     os.environ.setdefault(SHARED_COUNTS, mkdtemp(prefix="cds-service-metrics-"))
+share_session_key(_settings)
 
 wsgi_app = "cds_service.app:worker_app()"
 worker_class = "asgi"

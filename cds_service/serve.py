@@ -36,7 +36,7 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
     for name, value in settings.model_dump(mode="json").items():
         if value is not None:
             os.environ[f"CDS_{name.upper()}"] = str(value)
-    os.environ.setdefault("CDS_SESSION_KEY", secrets.token_urlsafe(32))  # a form of one worker is sent to another
+    share_session_key(settings)
     with ExitStack() as stack:
         if settings.workers > 1 and not os.environ.get(SHARED_COUNTS):
             # Read when prometheus_client is first imported, which nothing has done in this process.
@@ -61,6 +61,11 @@ def run(settings: Settings, out: Console, *, show_sample: bool) -> None:
         if show_sample:
             threading.Thread(target=_show_first_answer, args=(settings, out), daemon=True).start()
         server.serve()
+
+
+def share_session_key(settings: Settings) -> None:
+    """One key for all workers that are started from here: a form of one is sent to another."""
+    os.environ["CDS_SESSION_KEY"] = settings.session_key or secrets.token_urlsafe(32)
 
 
 def _show_first_answer(settings: Settings, out: Console) -> None:

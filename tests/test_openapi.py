@@ -24,6 +24,8 @@ from wire import SAMPLES, URL, post, sample
 from cds_service.app import create_app
 from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.settings import Settings
+from cds_service.store.stops import stop
+from cds_service.web import in_force
 from cds_service.web.openapi import openapi_document, urls_of
 
 OPERATIONS = [
@@ -174,6 +176,17 @@ def test_a_request_sent_from_the_page_is_answered_as_by_the_service(app: Flask) 
     answer = sent_by(client, json.dumps(whole))
     assert answer.status_code == 200
     assert told(answer) == post(client, whole).get_json()
+
+
+def test_a_rule_that_was_stopped_is_silent_on_the_page_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_force, "LOOK_SECONDS", 0.0)
+    app = opened(tmp_path)
+    client, whole = app.test_client(), sample("clustered-awake-jerks")
+    before = told(sent_by(client, json.dumps(whole)))["cards"]
+    stop(app.extensions["database"], "clustered-awake-jerks", "Anna Berg", "for a test", "2026-11-26")
+    after = told(sent_by(client, json.dumps(whole)))["cards"]
+    assert "rules/clustered-awake-jerks" in json.dumps(before)
+    assert "rules/clustered-awake-jerks" not in json.dumps(after)
 
 
 @pytest.mark.parametrize(("text", "status", "code"), [

@@ -6,7 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import os
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +32,7 @@ from cds_service.rules.content_hash import content_hash
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.rules.pack import packaged_cards, read_pack
 from cds_service.rules.probes import probes_of, run_probes
-from cds_service.settings import Profile, Settings, load_settings
+from cds_service.settings import SHORTEST_SESSION_KEY, Profile, Settings, load_settings
 from cds_service.store.database import Database
 from cds_service.store.schema import REVISIONS, decisions
 from cds_service.store.schema_version import upgrade
@@ -547,3 +549,13 @@ def test_production_refuses_a_signoff_file_that_anybody_may_write(tmp_path: Path
     file.chmod(0o666)
     with pytest.raises(SettingsError, match=r"CDS_SIGNOFF_FILE: .* can be written by any user"):
         load_settings(**GOOD, signoff_file=file)
+
+
+@pytest.mark.parametrize("key", ["", "k" * 40])
+def test_workers_that_are_started_together_have_one_session_key(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("CDS_SESSION_KEY", key)
+    runpy.run_module("cds_service.gunicorn_server")
+    made = os.environ["CDS_SESSION_KEY"]
+    assert made == key if key else len(made) >= SHORTEST_SESSION_KEY
+    runpy.run_module("cds_service.gunicorn_server")  # as when it is told to read its configuration anew
+    assert os.environ["CDS_SESSION_KEY"] == made

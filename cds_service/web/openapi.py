@@ -23,6 +23,7 @@ from cds_service.settings import Profile, Settings
 from cds_service.web.answers import json_answer, outcome
 from cds_service.web.desk.roles import Role, requires
 from cds_service.web.hooks_api import moment_of
+from cds_service.web.in_force import RulesInForce
 
 SAMPLE = "clustered-awake-jerks.json"
 
@@ -35,7 +36,7 @@ def openapi_document(settings: Settings) -> dict[str, Any]:
     return document
 
 
-def openapi_blueprint(library: RuleLibrary, settings: Settings, now: Callable[[], datetime]) -> Blueprint:
+def openapi_blueprint(rules: RulesInForce, settings: Settings, now: Callable[[], datetime]) -> Blueprint:
     """/openapi.json and the page /api. Trying out from the page is for the sandbox; nothing of it is logged."""
     pages = Blueprint("openapi", __name__)
     document = openapi_document(settings)
@@ -49,7 +50,8 @@ def openapi_blueprint(library: RuleLibrary, settings: Settings, now: Callable[[]
         told = None if answer is None else orjson.dumps(answer.get_json(), option=orjson.OPT_INDENT_2).decode()
         return render_template(
             "api.html", operations=operations_of(document), base=settings.base_url, service=SERVICE_ID, sandbox=sandbox,
-            sent=body, status=None if answer is None else answer.status, told=told, urls=urls_of(library, settings),
+            sent=body, status=None if answer is None else answer.status, told=told,
+            urls=urls_of(rules.library, settings),
         )  # fmt: skip
 
     @pages.get("/api")
@@ -65,7 +67,7 @@ def openapi_blueprint(library: RuleLibrary, settings: Settings, now: Callable[[]
             sent = request.form.get("request", "")
             try:
                 asked = parse_request(sent.encode("utf-8", "surrogatepass"))
-                given = respond(asked, library, moment_of(asked, settings, now), settings.base_url)
+                given = respond(asked, rules.library, moment_of(asked, settings, now), settings.base_url)
                 answer = json_answer(given.body)
             except RequestError as refusal:
                 answer = outcome(refusal)
