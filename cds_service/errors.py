@@ -20,7 +20,7 @@ CdsError
     ├── TooLarge               413 size
     ├── UnsupportedMedia       415 media-type
     ├── TooManyCalls           429 rate.*            more calls than one address or one client may make
-    ├── StoreUnavailable       503 store.unavailable what has to be on the disk first cannot be written now
+    ├── StoreUnavailable       503 store.unavailable, rules.unknown  what the database has to take or tell first
     └── Overloaded             503 overloaded        no thread is to be had in which the call could wait
 """
 
@@ -178,7 +178,7 @@ class TooManyCalls(RequestError):
 
 
 class StoreUnavailable(RequestError):
-    """What has to be written before the answer cannot be written now; nothing of the request was kept."""
+    """What the answer needs of the database cannot be read or written now; nothing of the request was kept."""
 
     status = 503
     issue_type = "transient"

@@ -58,7 +58,7 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
     record = orjson.loads(orjson.dumps(record))  # lists, as a file would have them
     client = client_of(record, "this client")
     settings = load_settings()
-    registry = registry_of(settings, _database(settings))
+    registry = registry_of(settings, database_of(settings))
     if registry.problems:
         raise InputError(f"{client.id}: not registered. {not_whole(registry)}")
     known = registry.get(client.id)
@@ -69,12 +69,13 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
         raise InputError(f"{client.id}: client {other.id} has the same issuer and tenant")
     if client.jwks is not None:
         _refuse_unusable(read_key_set(client.jwks, client.algorithms))
-    store = ClientStore(_database(settings))
+    store = ClientStore(database_of(settings))
     store.put(client.id, msgspec.json.encode(client).decode(), datetime.now(UTC).isoformat(timespec="milliseconds"))
     click.echo(f"{client.id} is registered. See: cds-service client test {client.id}")
 
 
-def _database(settings: Settings) -> Database:
+def database_of(settings: Settings) -> Database:
+    """The database of the settings, with our schema. Raises InputError when it cannot be reached, and SettingsError."""
     database = Database(settings.database_url)
     if not require_schema(database, may_upgrade=settings.upgrades_schema):
         raise InputError("CDS_DATABASE_URL: the database cannot be reached")

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import click
 
+from cds_service.commands.clients import database_of
 from cds_service.errors import InputError
 from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
 from cds_service.store.database import Database
 from cds_service.store.desk_log import note
-from cds_service.store.schema_version import require_schema
 from cds_service.store.stops import lift, reason_problem, stop, stopped
 
 Change = Callable[[Database, str, str, str, str], bool]
@@ -51,7 +51,7 @@ def _change(change: Change, route: str, rule: str, reason: str, by: str) -> bool
     problem = reason_problem(reason)
     if problem or not by:
         raise InputError(problem or "--by: give your name")
-    database = _database()
+    database = database_of(load_settings())
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     done = change(database, rule, by, reason, at)
     if done:
@@ -61,15 +61,7 @@ def _change(change: Change, route: str, rule: str, reason: str, by: str) -> bool
 
 
 def _stopped() -> list[str]:
-    return sorted(stopped(_database()))
-
-
-def _database() -> Database:
-    settings = load_settings()
-    database = Database(settings.database_url)
-    if not require_schema(database, may_upgrade=settings.upgrades_schema):
-        raise InputError("CDS_DATABASE_URL: the database cannot be reached")
-    return database
+    return sorted(stopped(database_of(load_settings())))
 
 
 stop_commands = (stop_command, lift_command)

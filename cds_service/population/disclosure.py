@@ -12,6 +12,11 @@ SELDOM = "(seldom written, so not shown)"
 Shown = int | str
 
 
+def rounded(number: int) -> int:
+    """The nearest multiple of ROUNDED_TO."""
+    return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
+
+
 class Disclosure(NamedTuple):
     """How numbers of people leave the house: as they are (``exact``), or suppressed and then rounded."""
 
@@ -23,7 +28,7 @@ class Disclosure(NamedTuple):
             return number
         if number < SMALLEST_SHOWN:
             return HIDDEN
-        return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
+        return rounded(number)
 
     def text(self, text: str, number: int) -> str:
         """A text from outside, written this often: one that few wrote may be about one of them."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from cds_service.population.disclosure import HIDDEN, ROUNDED_TO, SMALLEST_SHOWN, Shown
+from cds_service.population.disclosure import HIDDEN, SMALLEST_SHOWN, Shown, rounded
 
 TEMPLATES = Path(__file__).parent / "templates"
 WIDEST = 240  # of a bar, in the units of the SVG
@@ -61,14 +61,10 @@ def waterfall(attrition: Mapping[str, Shown], everybody: Shown) -> list[Step]:
         start, end = round(WIDEST * going / whole), round(WIDEST * came / whole)
         width = max(end - start, 1 if came > going else 0)
         guessed = any(isinstance(left, str) for left in later) and len(later) > 1
-        about = f"about {min(_rounded(going), amount(everybody))}"
+        about = f"about {min(rounded(going), amount(everybody))}"
         shown = later[0] if len(later) == 1 else about if guessed else going
         steps.append(Step(stage, STEPS.get(stage, stage), number, shown, min(start, WIDEST - width), width, end))
     return steps
-
-
-def _rounded(number: int) -> int:
-    return (number + ROUNDED_TO // 2) // ROUNDED_TO * ROUNDED_TO
 
 
 def amount(number: Shown) -> int:
