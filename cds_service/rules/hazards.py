@@ -9,8 +9,8 @@ HEAD = """# Hazards
 
 What happens when a rule is wrong: it speaks where it should not, or stays silent where it should speak. Each hazard is
 held by a case beside the rule, which `cds-service check` runs. Written by `cds-service hazards` from `cards/rules/`;
-a test holds the two together. Hazards of the software (wrong patient, lost facts, silence after an error) are in
-[architecture.md](architecture.md) and [errors.md](errors.md).
+a test holds the two together. What the software does about a wrong patient, lost facts and errors of its own:
+[errors.md](errors.md), [reliability.md](reliability.md).
 """
 
 
