@@ -1,4 +1,7 @@
-"""Replay: logged decisions come out as they were logged, and what has changed since is named."""
+"""Replay: logged decisions come out as they were logged, and what has changed since is named.
+
+Below: a chart replayed at its encounters, and the diagnosis that followed a first card.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from infants import ICD, VERIFICATION, codeable, coded, coding, qualifier
 from infants import request as infant
 from sqlalchemy import select, update
 from test_store import KEY, OTHER_KEY, run
@@ -16,6 +20,9 @@ from wire import URL, post, sample
 from cds_service.app import create_app
 from cds_service.cli import main
 from cds_service.errors import SettingsError
+from cds_service.population.disclosure import Disclosure
+from cds_service.population.leads import quartiles
+from cds_service.population.report import replay_page
 from cds_service.replay import replay
 from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.rules.rule import Outcome
@@ -171,3 +178,225 @@ def test_inputs_that_do_not_fit_into_memory_cost_the_input_and_not_the_decision(
     with database.reading() as connection:
         assert connection.execute(select(decisions.c.kept_digest)).scalars().all() == [""]
     database.close()
+
+
+# A chart replayed: a diagnosis that followed the first card
+
+
+Said = tuple[Any, dict[str, Any]]  # the concept of a Condition, and its other elements
+SEEN = "2026-10-01T09:00:00Z"  # the encounter at which each infant's first card comes
+# The infant's Conditions → what followed in days, and what is not known.
+COUNTED: dict[str, tuple[list[Said], list[tuple[str, int | None]], list[str]]] = {
+    "none": ([], [], []),
+    "before": ([("epilepsy", {"recordedDate": "2026-09-01"})], [], []),
+    "at that moment": ([("epilepsy", {"recordedDate": SEEN})], [], []),
+    "a second later": ([("epilepsy", {"recordedDate": "2026-10-01T09:00:01Z"})], [("epilepsy", 0)], []),
+    "that day, no clock": ([("epilepsy", {"recordedDate": "2026-10-01"})], [], ["epilepsy"]),
+    "after": ([("epilepsy", {"recordedDate": "2026-10-13T10:00:00Z"})], [("epilepsy", 12)], []),
+    "by its onset": ([("epilepsy", {"onsetDateTime": "2026-10-11"})], [("epilepsy", 10)], []),
+    "recorded after its onset": (
+        [("epilepsy", {"onsetDateTime": "2026-09-01", "recordedDate": "2026-10-21"})], [("epilepsy", 20)], []),
+    "a month": ([("epilepsy", {"recordedDate": "2026-11"})], [("epilepsy", None)], []),
+    "the month of the card": ([("epilepsy", {"recordedDate": "2026-10"})], [], ["epilepsy"]),
+    "undated": ([("epilepsy", {})], [], ["epilepsy"]),
+    "after, and undated": (
+        [("epilepsy", {"recordedDate": "2026-10-13"}), ("epilepsy", {})], [], ["epilepsy"]),
+    "after as-of": ([("epilepsy", {"onsetDateTime": "2026-10-13", "recordedDate": "2027-01-01"})], [], []),
+    "across as-of": ([("epilepsy", {"onsetDateTime": "2026-10-13", "recordedDate": "2026"})], [], ["epilepsy"]),
+    "maybe after as-of": ([("epilepsy", {"onsetDateTime": "2026-10-13", "recordedDate": "2026-12"})], [], ["epilepsy"]),
+    "refuted": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "refuted"})], [], []),
+    "in error": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "entered-in-error"})], [], []),
+    "provisional": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "provisional"})], [], []),
+    "differential": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "differential"})], [], []),
+    "unconfirmed": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "unconfirmed"})], [], []),
+    "confirmed": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "confirmed"})], [("epilepsy", 12)], []),
+    "nobody knows": ([("epilepsy", {"recordedDate": "2026-10-13", "is": "perhaps"})], [], ["epilepsy"]),
+    "nobody knew": ([("epilepsy", {"recordedDate": "2026-09-01", "is": "perhaps"})], [], []),
+    "known and again": (
+        [("epilepsy", {"recordedDate": "2026-09-01"}), ("epilepsy", {"recordedDate": "2026-10-13"})], [], []),
+    "suspected, then confirmed": (
+        [("epilepsy", {"recordedDate": "2026-09-01", "is": "provisional"}),
+         ("epilepsy", {"recordedDate": "2026-10-13"})], [("epilepsy", 12)], []),
+    "resolved since": (
+        [("epilepsy", {"recordedDate": "2026-10-13", "abatementDateTime": "2026-11-01"})], [("epilepsy", 12)], []),
+    "two": (
+        [("epilepsy", {"recordedDate": "2026-11-10"}), ("cerebral_palsy", {"recordedDate": "2026-10-31"})],
+        [("cerebral_palsy", 30), ("epilepsy", 40)], []),
+    "the same twice": (
+        [("epilepsy", {"recordedDate": "2026-11-10"}), ("epilepsy", {"recordedDate": "2026-10-13"})],
+        [("epilepsy", 12)], []),
+    "one, and one undated": (
+        [("epilepsy", {"recordedDate": "2026-10-13"}), ("cerebral_palsy", {})], [("epilepsy", 12)], ["cerebral_palsy"]),
+    "no disorder": ([("tremor", {"recordedDate": "2026-10-13"})], [], []),
+    "family's": (
+        [({"coding": [coding("epilepsy"), {"system": ICD, "code": "Z82.0"}]}, {"recordedDate": "2026-10-13"})], [], []),
+}  # fmt: skip
+
+
+def chart_of(name: str, *conditions: Said) -> list[dict[str, Any]]:
+    """Jerks that cluster, seen at the one encounter; and these Conditions."""
+    about = {"subject": {"reference": f"Patient/{name}"}}
+    jerks = about | {"resourceType": "Observation", "id": f"{name}-jerks", "status": "final",
+                     "code": codeable("myoclonus"), "effectiveDateTime": "2026-10-01T08:00:00Z",
+                     "component": [qualifier("frequency", "clustered"), qualifier("state", "awake")]}  # fmt: skip
+    seen = about | {"resourceType": "Encounter", "id": f"{name}-seen", "status": "finished", "period": {"start": SEEN}}
+    found: list[dict[str, Any]] = [{"resourceType": "Patient", "id": name, "birthDate": "2026-05-10"}, jerks, seen]
+    for place, (concept, elements) in enumerate(conditions):
+        said = dict(elements)
+        if "is" in said:
+            said["verificationStatus"] = coded(VERIFICATION, said.pop("is"))
+        what = {"resourceType": "Condition", "id": f"{name}-{place}", "code": codeable(concept)}
+        found.append(about | what | said)
+    return found
+
+
+def patient_named(name: str) -> str:
+    return name.replace(" ", "-").replace(",", "").replace("'", "")
+
+
+def replayed(folder: Path, resources: list[dict[str, Any]], *more: str, lines: str = "") -> tuple[Any, dict[str, Any]]:
+    """The numbers of a replay of these resources at their encounters, and its row of each infant."""
+    (folder / "in").mkdir()
+    content = "".join(f"{json.dumps(resource)}\n" for resource in resources) + lines
+    (folder / "in" / "all.ndjson").write_text(content, encoding="utf-8")
+    done = CliRunner().invoke(
+        main, ["audit", str(folder / "in"), "--out", str(folder / "out"), "--as-of", "2026-12-15", "--workers", "1",
+               "--at", "encounters", *more])  # fmt: skip
+    assert done.exit_code == 0, done.output
+    rows = map(json.loads, (folder / "out" / "replay.ndjson").read_bytes().splitlines())
+    return json.loads((folder / "out" / "replay.json").read_bytes()), {row["patient"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def charts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any]]:
+    resources = [item for name, (conditions, _, _) in COUNTED.items()
+                 for item in chart_of(patient_named(name), *conditions)]  # fmt: skip
+    return replayed(tmp_path_factory.mktemp("charts"), resources, "--exported", "all", "--exact")
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_diagnosis_followed_when_it_was_first_known_after_the_first_card(
+    charts: tuple[Any, dict[str, Any]], name: str
+) -> None:
+    row = charts[1][patient_named(name)]
+    assert row["firstCard"] == SEEN
+    followed = [(item["disorder"], item["days"]) for item in row["diagnosed"]]
+    assert (followed, row["diagnosedNotKnown"]) == COUNTED[name][1:]
+
+
+def test_the_diagnosis_is_named_by_its_first_record(charts: tuple[Any, dict[str, Any]]) -> None:
+    assert [item["reference"] for item in charts[1]["two"]["diagnosed"]] == ["Condition/two-1", "Condition/two-0"]
+    assert charts[1]["the-same-twice"]["diagnosed"][0]["reference"] == "Condition/the-same-twice-1"
+
+
+def test_each_infant_is_counted_once_by_the_first_diagnosis_and_each_disorder_for_itself(
+    charts: tuple[Any, dict[str, Any]],
+) -> None:
+    told = charts[0]
+    assert told["diagnosisFollowedAfter"] == {
+        "same day": 1, "1 to 7 days": 0, "8 to 30 days": 9, "31 to 90 days": 0, "over 90 days": 0,
+        "followed, day not known": 1, "not known whether any followed": 7, "nothing followed": 13,
+    }  # fmt: skip
+    assert sum(told["diagnosisFollowedAfter"].values()) == len(COUNTED)
+    assert told["diagnosisFollowedDays"] == {"firstQuartile": 12, "median": 12, "thirdQuartile": 12}
+    cerebral_palsy = told["byDisorder"]["cerebral_palsy"]
+    days = {"firstQuartile": 30, "median": 30, "thirdQuartile": 30}
+    assert cerebral_palsy == {"followed": 1, "notKnown": 1, "days": days}
+    assert {name: (item["followed"], item["notKnown"]) for name, item in told["byDisorder"].items()} == {
+        "cerebral_palsy": (1, 1), "epilepsy": (11, 7)}  # fmt: skip
+
+
+def test_a_diagnosis_is_counted_for_its_own_infant_alone(tmp_path: Path) -> None:
+    resources = [*chart_of("a"), *chart_of("b", ("epilepsy", {"recordedDate": "2026-10-13"}))]
+    told, rows = replayed(tmp_path, resources, "--exported", "all", "--exact")
+    assert (rows["a"]["diagnosed"], rows["a"]["diagnosedNotKnown"]) == ([], [])
+    assert [item["reference"] for item in rows["b"]["diagnosed"]] == ["Condition/b-0"]
+    assert told["diagnosisFollowedAfter"]["nothing followed"] == told["byDisorder"]["epilepsy"]["followed"] == 1
+
+
+@pytest.mark.parametrize(("elements", "followed"), [
+    ({}, 12), ({"valueBoolean": False}, None), ({"status": "entered-in-error"}, None),
+])  # fmt: skip
+def test_a_diagnosis_may_be_written_as_an_observation(
+    tmp_path: Path, elements: dict[str, Any], followed: int | None
+) -> None:
+    said = {"resourceType": "Observation", "id": "said", "status": "final", "code": codeable("epilepsy"),
+            "subject": {"reference": "Patient/a"}, "effectiveDateTime": "2026-09-01",
+            "issued": "2026-10-13T09:00:00Z"} | elements  # fmt: skip
+    _, rows = replayed(tmp_path, [*chart_of("a"), said], "--exported", "all")
+    assert [item["days"] for item in rows["a"]["diagnosed"]] == ([] if followed is None else [followed])
+    assert rows["a"]["diagnosedNotKnown"] == []
+
+
+def test_where_conditions_may_be_missing_it_is_not_known_that_none_followed(tmp_path: Path) -> None:
+    for place in ("none", "lost", "two"):
+        (tmp_path / place).mkdir()
+    told, rows = replayed(tmp_path / "none", chart_of("a"), "--exact")
+    assert rows["a"]["diagnosedNotKnown"] == ["conditions"]
+    assert told["diagnosisFollowedAfter"]["not known whether any followed"] == 1
+    lost = '{"resourceType": "Condition", "id": "x", "subject": {"reference": "Patient/a"}, "id": "y"}\n'
+    told, rows = replayed(tmp_path / "lost", [*chart_of("a"), *chart_of("b")], "--exact", "--exported", "all",
+                          lines=lost)  # fmt: skip
+    assert (rows["a"]["diagnosedNotKnown"], rows["b"]["diagnosedNotKnown"]) == (["conditions"], [])
+    assert told["diagnosisFollowedAfter"]["not known whether any followed"] == 1
+    versions = [("epilepsy", {"recordedDate": "2026-10-13"}), ("epilepsy", {"recordedDate": "2026-09-01"})]
+    differing = [item | {"id": "same"} if item["resourceType"] == "Condition" else item
+                 for item in chart_of("a", *versions)]  # fmt: skip
+    _, rows = replayed(tmp_path / "two", differing, "--exact", "--exported", "all")
+    assert (rows["a"]["diagnosed"], rows["a"]["diagnosedNotKnown"]) == ([], ["epilepsy"])
+
+
+def test_where_the_whole_chart_is_refused_it_is_not_known_what_followed(tmp_path: Path) -> None:
+    later = chart_of("a", ("epilepsy", {"recordedDate": "2026-10-13"}), ("epilepsy", {"recordedDate": "2026-10-14"}))
+    for server, condition in zip("xy", later[-2:], strict=True):
+        condition["subject"] = {"reference": f"https://{server}.example/fhir/Patient/a"}
+    told, rows = replayed(tmp_path, later, "--exact", "--exported", "all")
+    assert (rows["a"]["diagnosed"], rows["a"]["diagnosedNotKnown"]) == ([], ["the chart as a whole is refused"])
+    assert told["diagnosisFollowedAfter"]["not known whether any followed"] == 1
+
+
+def test_conditions_without_an_id_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    conditions = [("epilepsy", {"recordedDate": "2026-10-13"}), ("tremor", {"recordedDate": "2026-09-01"})]
+    nameless = [{key: value for key, value in item.items() if key != "id" or item["resourceType"] != "Condition"}
+                for item in chart_of("a", *conditions)]  # fmt: skip
+    _, rows = replayed(tmp_path, nameless, "--exported", "all")
+    assert (rows["a"]["diagnosed"], rows["a"]["diagnosedNotKnown"]) == ([], ["epilepsy"])
+
+
+def test_numbers_of_diagnoses_are_suppressed_and_rounded_as_others_are(tmp_path: Path) -> None:
+    after = [f"2026-10-{2 + place % 28:02}" for place in range(48)]
+    charts_ = [chart_of(f"p{place}", ("epilepsy", {"recordedDate": day})) for place, day in enumerate(after)]
+    charts_ += [chart_of(f"q{place}", ("meningitis", {"recordedDate": "2026-10-13"})) for place in range(3)]
+    told, _ = replayed(tmp_path, [item for chart in charts_ for item in chart], "--exported", "all")
+    assert told["diagnosisFollowedAfter"]["1 to 7 days"] == 15 and told["diagnosisFollowedAfter"]["same day"] == 0
+    assert told["byDisorder"] == {
+        "epilepsy": {"followed": 50, "notKnown": 0, "days": {"firstQuartile": 5, "median": 10, "thirdQuartile": 20}},
+        "meningitis": {"followed": "<11", "notKnown": 0, "days": dict.fromkeys(QUARTERS, "not told")},
+    }  # fmt: skip
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Numbers of infants from 1 to 10 are shown as &lt;11" in page and "not told" in page
+
+
+QUARTERS = ("firstQuartile", "median", "thirdQuartile")
+
+
+@pytest.mark.parametrize(("infants", "exact", "told"), [
+    ({}, True, (None, None, None)), ({}, False, (None, None, None)), ({7: 1}, True, (7, 7, 7)),
+    ({1: 1, 2: 1, 3: 1, 4: 1}, True, (1, 2, 3)), ({1: 3, 50: 1}, True, (1, 1, 1)), ({1: 2, 9: 3}, True, (1, 9, 9)),
+    ({13: 44}, False, (15, 15, 15)), ({13: 43}, False, (15, 15, "not told")),
+    ({13: 22}, False, ("not told", 15, "not told")), ({13: 21}, False, ("not told",) * 3),
+])  # fmt: skip
+def test_quartiles_are_days_of_an_infant_and_told_of_eleven_on_either_side(
+    infants: dict[int, int], exact: bool, told: tuple[Any, ...]
+) -> None:
+    assert quartiles(infants, Disclosure(exact)) == dict(zip(QUARTERS, told, strict=True))
+
+
+def test_the_page_of_a_replay_says_what_was_counted_and_what_it_does_not_mean(
+    charts: tuple[Any, dict[str, Any]],
+) -> None:
+    page = replay_page(charts[0])
+    for words in ("not known whether any followed", "cerebral palsy", "not judged", "Diagnosis that followed",
+                  "Order or work that followed"):  # fmt: skip
+        assert words in page, words
+    assert "<script" not in page and "http" not in page.split("</style>")[1]

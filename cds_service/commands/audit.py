@@ -22,6 +22,7 @@ from cds_service.population.encounters import ENCOUNTERS, replay_patient, replay
 from cds_service.population.made import write_made
 from cds_service.population.monthly import MONTHS, monthly_patient
 from cds_service.population.outputs import write_audit
+from cds_service.population.report import replay_page
 from cds_service.record.sources import SOURCES
 from cds_service.record.times import iso, moment, parse_as_of, parse_span
 from cds_service.rules.difference import Difference, difference_as_json, differences
@@ -175,9 +176,10 @@ def _replay(audited: Audited, out: Path, options: Options, library: RuleLibrary,
     run = run_of(audited, (library.hash,), library.reading.pack_version, options, {"at": at, "exact": exact})
     summary = replay_summary(audited.counts, run | {"asOf": iso(options.as_of)}, exact, asked_at)
     (audited.results / "replay.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    (audited.results / "report.html").write_text(replay_page(summary), encoding="utf-8")
     publish(out)
     click.echo(f"{out}: run {run['id']}, {summary[asked_at]} {asked_at} of {summary['patients']} patients")
-    for heading in ("firstCard", "orderOrWorkFollowedAfter"):
+    for heading in ("firstCard", "orderOrWorkFollowedAfter", "diagnosisFollowedAfter"):
         click.echo(f"  {heading}: " + ", ".join(f"{name} {number}" for name, number in summary[heading].items()))
 
 

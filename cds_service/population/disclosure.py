@@ -9,6 +9,7 @@ SMALLEST_SHOWN = 11
 ROUNDED_TO = 5
 HIDDEN = f"<{SMALLEST_SHOWN}"
 SELDOM = "(seldom written, so not shown)"
+NOT_TOLD = "not told"
 Shown = int | str
 
 
@@ -37,6 +38,15 @@ class Disclosure(NamedTuple):
     def table(self, numbers: Mapping[str, int]) -> dict[str, Shown]:
         """Every number of a table."""
         return {name: self.shown(number) for name, number in numbers.items()}
+
+    def rank(self, value: int, rank: int, of: int) -> Shown:
+        """The value at this rank of so many infants' values, in order.
+
+        Unless ``exact`` it is rounded, and NOT_TOLD where fewer than SMALLEST_SHOWN infants lie on one side of it.
+        """
+        if self.exact:
+            return value
+        return rounded(value) if min(rank, of - rank) >= SMALLEST_SHOWN else NOT_TOLD
 
     @property
     def told(self) -> str:

@@ -12,8 +12,10 @@ from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import HookResponse, respond
 from cds_service.population.answers import Asking, Rows, count_faults
 from cds_service.population.attrition import NOT_EVALUATED, Counts
+from cds_service.population.diagnoses import Diagnoses, count_diagnoses, diagnoses_after, diagnoses_summary
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.infant_request import Chart, Json, request_of
+from cds_service.population.leads import BANDS, NOTHING, lead_band
 from cds_service.population.summary import require, table_of
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.times import DAY, Span, iso, parse_span
@@ -33,9 +35,8 @@ KNOWN_BY: Mapping[str, tuple[str, ...]] = {
     "MedicationAdministration": ("effectiveDateTime", "effectivePeriod"),
     "Specimen": ("receivedTime",),
 }
-LEADS = ((0, "same day"), (7, "1 to 7 days"), (30, "8 to 30 days"), (90, "31 to 90 days"))
-LATER, NOTHING = "over 90 days", "nothing followed"
 ENCOUNTERS = "encounters"
+REFUSED = "the chart as a whole is refused"
 
 
 def known_at(resource: Json) -> Span | None:
@@ -72,7 +73,7 @@ def moments(resources: Iterable[Json], until: int) -> list[int]:
 
 
 def replay_patient(chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking, counts: Counts) -> Rows:
-    """The first card that would have come, at which encounter, and what work of it followed and when."""
+    """The first card that would have come, at which encounter; what work and which diagnosis followed, and when."""
     return replay(chart, medications, asking, counts, moments(chart.resources, asking.as_of), ENCOUNTERS)
 
 
@@ -107,26 +108,22 @@ def replay(
     counts["first card", first[1].body["cards"][0]["indicator"]] += 1
     for name in firsts:
         counts["rule", name] += 1
+    whole = _whole(chart, medications, asking)
+    diagnosed = Diagnoses((), missing=(REFUSED,)) if whole is None else diagnoses_after(first[0], known, whole)
     row: Json = {
         "patient": chart.patient, asked_at: len(when), "withCards": said, "firstCard": iso(first[0]),
         "urgency": first[1].body["cards"][0]["indicator"], "firstByRule": firsts,
-        "followed": _followed(first, chart, medications, asking),
+        "followed": [] if whole is None else _followed(first, whole, asking.library), **diagnosed.as_json(),
     }  # fmt: skip
     leads = [item["days"] for item in row["followed"]]
     counts["lead", lead_band(min(leads, default=None))] += 1
+    count_diagnoses(diagnosed, counts)
     return Rows({"replay": [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)]})
 
 
 def silent(asked_at: str) -> str:
     """Where an infant counts who could be asked about at one of the moments at least, and got a card at none."""
     return f"at no {asked_at.removesuffix('s')}"
-
-
-def lead_band(days: int | None) -> str:
-    """How long before the work that followed the first card would have come."""
-    if days is None:
-        return NOTHING
-    return next((name for most, name in LEADS if days <= most), LATER)
 
 
 def _at(
@@ -152,21 +149,21 @@ def _at(
     return None if response.record.facts.deceased else response
 
 
-def _followed(
-    first: tuple[int, HookResponse], chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking
-) -> list[dict[str, Any]]:
-    """Of each workup of the first cards: the first order or work of its kind that is recorded on that day or later."""
+def _whole(chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Asking) -> PatientRecord | None:
+    """The record with all that is known today; None when it is refused."""
+    request = request_of(chart, chart.resources, medications, asking.exported)
     try:
-        whole = respond(
-            request_of(chart, chart.resources, medications, asking.exported), asking.library, asking.as_of,
-            asking.public_url,
-        ).record  # fmt: skip
+        return respond(request, asking.library, asking.as_of, asking.public_url).record
     except RequestError:
-        return []
+        return None
+
+
+def _followed(first: tuple[int, HookResponse], whole: PatientRecord, library: RuleLibrary) -> list[dict[str, Any]]:
+    """Of each workup of the first cards: the first order or work of its kind that is recorded on that day or later."""
     found = []
     for card in first[1].body["cards"]:
         for workup in card["extension"][BASIS]["workups"]:
-            item = _first_work(workup["id"], first[0] // DAY, whole, asking.library)
+            item = _first_work(workup["id"], first[0] // DAY, whole, library)
             if item is not None:
                 found.append({"workup": workup["id"], **item})
     return found
@@ -186,17 +183,18 @@ def _first_work(workup: str, day: int, record: PatientRecord, library: RuleLibra
 
 
 def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool, asked_at: str) -> Json:
-    """How urgent the first card would have been, by which rules one ever came, and how early."""
+    """How urgent the first card would have been, by which rules one ever came, and how early before what followed."""
     disclosure = Disclosure(exact)
     firsts, leads = table_of(counts, "first card"), table_of(counts, "lead")
     require("patients replayed", firsts.total(), counts["patients",])
-    require("first cards", leads.total(), counts["patients",] - firsts[silent(asked_at)] - firsts[NOT_EVALUATED])
+    with_card = counts["patients",] - firsts[silent(asked_at)] - firsts[NOT_EVALUATED]
+    require("first cards", leads.total(), with_card)
+    require("first cards, by diagnosis", table_of(counts, "diagnosis").total(), with_card)
     return {
         "run": dict(run), "numbers": disclosure.told, "patients": disclosure.shown(counts["patients",]),
         asked_at: counts[asked_at,], f"{asked_at}NotEvaluated": counts[f"{asked_at} not evaluated",],
         "firstCard": disclosure.table(firsts),
         "byRule": disclosure.table(table_of(counts, "rule")),
-        "orderOrWorkFollowedAfter": disclosure.table(
-            {name: leads[name] for name in (*(name for _, name in LEADS), LATER, NOTHING)}
-        ),
+        "orderOrWorkFollowedAfter": disclosure.table({name: leads[name] for name in (*BANDS, NOTHING)}),
+        **diagnoses_summary(counts, disclosure),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The summary as one HTML page: tables with bars, readable on paper, with nothing from elsewhere in it."""
+"""The summary of an audit or a replay as one HTML page: tables with bars, readable on paper, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -37,13 +37,22 @@ class Step(NamedTuple):
 
 def report_page(summary: Mapping[str, Any]) -> str:
     """The page. Every number in it stands in the summary, or is a difference of two that do."""
+    way = waterfall(summary["attrition"], summary["patients"]["all"])
+    return _page("report.html", summary, way=way, widest=WIDEST)
+
+
+def replay_page(summary: Mapping[str, Any]) -> str:
+    """The page of a replay. Every number in it stands in the summary."""
+    return _page("replay.html", summary)
+
+
+def _page(name: str, summary: Mapping[str, Any], **more: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {"bar": bar, "amount": amount}
-    way = waterfall(summary["attrition"], summary["patients"]["all"])
-    return environment.get_template("report.html").render(summary, way=way, widest=WIDEST)
+    return environment.get_template(name).render(summary, **more)
 
 
 def waterfall(attrition: Mapping[str, Shown], everybody: Shown) -> list[Step]:
