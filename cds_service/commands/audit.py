@@ -135,7 +135,7 @@ def audit_command(
     folder: Path | str, engine: str, out: Path, exact: bool, no_parquet: bool, at: str | None, since: str | None,
     as_of: str | None, workers: int, memory: int, parts: int | None, exported: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON."""
+    """What every rule says to every patient in FOLDER, an export as FHIR bulk NDJSON or Parquet."""
     began = time.monotonic()
     options = options_of(as_of, workers, memory, parts, exported, since)
     shown = Shown(Console(stderr=True, highlight=False))

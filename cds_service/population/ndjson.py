@@ -1,4 +1,4 @@
-"""The lines of a folder of FHIR bulk NDJSON: plain, gzip or zstd by their first bytes, whatever they are called."""
+"""The lines of a folder of FHIR bulk NDJSON: plain, gzip, zstd or Parquet by their first bytes, not by their names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cds_service.errors import InputError
+from cds_service.population import parquet_rows
 
 LONGEST_LINE = 16 << 20  # bytes of one resource; a longer line is counted and passed over, never held
 HEAD = 4096  # so much of a line that is too long is kept, to tell whose it is
@@ -59,10 +60,10 @@ class SourceFile:
 
     @property
     def is_packed(self) -> bool:
-        """Whether it begins as gzip or zstd do."""
+        """Whether it begins as gzip, zstd or Parquet do."""
         with self.open() as file:
             start = file.read(4)
-        return start[:2] == GZIP or start == ZSTD
+        return start[:2] == GZIP or start == ZSTD or start in parquet_rows.STARTS
 
     def lines(self) -> Iterator[Line]:
         """Every line that is not blank. A file that is cut short or damaged ends with its last whole line."""
@@ -112,6 +113,8 @@ class SourceFile:
         file.seek(0)
         if start[:2] == GZIP:
             return self._inflated(file)
+        if start in parquet_rows.STARTS:
+            return self._parquet(file)
         return self._unzstd(file) if start == ZSTD else self._plain(file)
 
     def _plain(self, file: BinaryIO) -> Iterator[bytes]:
@@ -156,6 +159,13 @@ class SourceFile:
             self.ending = "its zstd is cut short" if "runcated" in str(problem) else "its zstd is damaged"
             self._to_the_end(file)
 
+    def _parquet(self, file: BinaryIO) -> Iterator[bytes]:
+        self._to_the_end(file)  # for its digest: the rows are read by leaps, from the end of the file
+        try:
+            yield from parquet_rows.lines_of_rows(file, self.name)
+        except parquet_rows.UnreadableParquet as problem:
+            self.ending = str(problem)
+
     def _to_the_end(self, file: BinaryIO) -> None:
         while self.read(file):
             pass
@@ -180,12 +190,16 @@ class _Counted:
 def source_files(folder: Path, longest: int = LONGEST_LINE) -> list[SourceFile]:
     """Every file of the folder and the folders in it, by name; hidden ones are passed over.
 
-    Raises InputError when there is none.
+    Raises InputError when there is none, or when they are those of a table that is more than its files.
     """
-    paths = sorted(
-        path for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )  # fmt: skip
-    if not paths:
+    named = sorted((path, path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
+    parquet_rows.refuse_tables(folder, (name for _, name in named))
+    found = [SourceFile(path, name, longest) for path, name in named if not is_hidden(name)]
+    if not found:
         raise InputError(f"{folder}: it holds no file to audit")
-    return [SourceFile(path, path.relative_to(folder).as_posix(), longest) for path in paths]
+    return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the file, or a folder that it is in, begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))

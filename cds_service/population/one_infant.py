@@ -122,6 +122,6 @@ def _lines(folder: Path, chosen: Callable[[bytes], bool]) -> tuple[Mapping[str, 
     reader = _InMemory()
     try:
         tallies = reader.take_all(files).files
-    except OSError:
+    except (InputError, OSError):
         raise NotAgain("The folder of the export cannot be read from here.") from None
     return reader.written, [tally.sha256 for tally in tallies]

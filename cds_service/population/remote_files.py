@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cds_service.errors import InputError
-from cds_service.population.ndjson import LONGEST_LINE, SourceFile
+from cds_service.population.ndjson import LONGEST_LINE, SourceFile, is_hidden
+from cds_service.population.parquet_rows import refuse_tables
 
 
 class RemoteFile(SourceFile):
@@ -42,7 +43,7 @@ def _file_system(root: str) -> tuple[Any, str]:
 
 
 def remote_files(root: str, longest: int) -> list[SourceFile]:
-    """Every file below a URI, by name; hidden ones are passed over. Raises InputError when there is none."""
+    """Every file below a URI, by name; hidden ones are passed over. Raises InputError as source_files does."""
     system, path = _file_system(root)
     from pyarrow import fs
 
@@ -54,7 +55,8 @@ def remote_files(root: str, longest: int) -> list[SourceFile]:
         RemoteFile(root, item.path.removeprefix(path).lstrip("/"), (item.size, item.mtime_ns or 0), longest)
         for item in listed if item.is_file
     ]  # fmt: skip
-    files: list[SourceFile] = [f for f in found if not any(part.startswith(".") for part in Path(f.name).parts)]
+    refuse_tables(root, (file.name for file in found))
+    files: list[SourceFile] = [file for file in found if not is_hidden(file.name)]
     if not files:
         raise InputError(f"{root}: it holds no file to audit")
-    return sorted(files, key=lambda file: file.name)
+    return sorted(files, key=lambda file: file.path)  # as those of a folder
