@@ -23,6 +23,7 @@ from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth, decided
 
 DISORDER = "disorder"  # a category of groups of codes
 DAY_NOT_KNOWN, NOT_KNOWN = "followed, day not known", "not known whether any followed"
+STATED = {Presence.PRESENT: TRUE, Presence.ABSENT: FALSE}  # by an Observation
 
 
 class Diagnosis(NamedTuple):
@@ -68,11 +69,9 @@ def is_diagnosis(finding: Finding) -> Truth:
 
     Refuted, suspected and absent are none. Whether a Condition is still active is not asked.
     """
-    if finding.presence is Presence.ABSENT or finding.confirmed is FALSE:
-        return FALSE
-    if finding.from_condition or finding.presence is Presence.PRESENT:
+    if finding.from_condition:
         return finding.confirmed
-    return UNKNOWN
+    return STATED.get(finding.presence, UNKNOWN)
 
 
 def diagnoses_after(moment: int, known: Sequence[tuple[Span | None, Json]], record: PatientRecord) -> Diagnoses:
