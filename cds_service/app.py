@@ -73,12 +73,12 @@ def create_app(
     app.extensions["callers"] = callers
     rules = RulesInForce(library, settings, database)
     app.extensions["rules"] = rules
-    health.watched.append(rules.problems)
+    health.warning_sources.append(rules.warnings)
     app.register_blueprint(hooks_blueprint(rules, settings, callers, log, keys, health, clock))
     app.register_blueprint(feedback_blueprint(FeedbackStore(database), health, clock))
     watch = Watch(rules, settings, database, health, clock)
     app.extensions["watch"] = watch
-    app.register_blueprint(operations_blueprint(watch, health, callers))
+    app.register_blueprint(operations_blueprint(watch, health))
     desk = Desk(rules, settings, database, watch, clock, health.warnings)
     access = Access(desk)
     app.extensions["access"] = access

@@ -43,7 +43,7 @@ def sections(detail):
 
 
 def obeys(card, patient):
-    """The card follows CDS Hooks 2.0.1 (CHECKLIST §7) and our rules of wording."""
+    """The card follows CDS Hooks 2.0.1 and our rules of wording."""
     assert card.keys() <= {"uuid", "summary", "detail", "indicator", "source", "suggestions", "selectionBehavior",
                            "overrideReasons", "links", "extension"}  # fmt: skip
     assert str(uuid.UUID(card["uuid"])) == card["uuid"]

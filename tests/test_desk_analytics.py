@@ -15,6 +15,7 @@ import orjson
 import pytest
 from flask import Flask
 from infants import library
+from markupsafe import escape
 from people import Person, desk_in_production
 from seed_decisions import END, seed
 from sqlalchemy import event, select
@@ -266,6 +267,16 @@ def test_home_says_whether_all_is_well(app: Flask) -> None:
     assert "Most overridden" in viewer
     assert "Three first steps" in nobody
     assert "Three first steps" not in viewer
+
+
+def test_home_is_as_red_as_readyz(tmp_path: Path) -> None:
+    app = desk_in_production(tmp_path, lambda: NOW)
+    app.extensions["decision_log"].dropped = 1
+    problems = app.test_client().get("/readyz").get_json()["problems"]
+    page = Person(app).get("/").text
+    assert "✗ Not ready" in page
+    assert "decision log: 1 decisions were not written" in problems
+    assert all(escape(problem) in page for problem in problems)
 
 
 def test_home_names_a_rule_that_was_stopped_and_by_whom(tmp_path: Path) -> None:

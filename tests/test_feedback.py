@@ -1,4 +1,4 @@
-"""Feedback (CHECKLIST §8): what is taken, what is refused, and that it is kept once, for the right client and card."""
+"""Feedback: what is taken, what is refused, and that it is kept once, for the right client and card."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each prefetch key may arrive, what stays decidable then, and when nothing is (CHECKLIST §5b, ENCODING §0)."""
+"""How each prefetch key may arrive, what stays decidable then, and when nothing is."""
 
 from __future__ import annotations
 

@@ -117,7 +117,8 @@ class Readable:
     def _named_facts(self, named: object) -> str:
         known = self._reading.vocabulary.concepts
         words = [
-            f"any {_plain(name)}" if name in self._groups else known[name].display.lower() for name in _listed(named)
+            f"any {_plain(name).removeprefix('any ')}" if name in self._groups else known[name].display.lower()
+            for name in _listed(named)
         ]
         return " or ".join(words)
 
@@ -145,7 +146,8 @@ def _plain(value: object) -> str:
 
 def _amount(written: object) -> str:
     number, _, unit = str(written).partition(" ")
-    return f"{number} {UNITS.get(unit, unit)}".strip()
+    words = UNITS.get(unit, unit)
+    return f"{number} {words.removesuffix('s') if number == '1' else words}".strip()
 
 
 def _bound(bound: object) -> str:

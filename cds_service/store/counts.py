@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
 
+from cds_service.store.database import insert_into
 from cds_service.store.decision import FETCHED, Decision
 from cds_service.store.schema import daily_counts
 
@@ -82,8 +82,7 @@ def without_resource(missing: str) -> str:
 
 def add_counts(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add these counts to those of their days."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    once = insert(daily_counts)
+    once = insert_into(connection, daily_counts)
     more = once.on_conflict_do_update(
         index_elements=list(KEY), set_={"count": daily_counts.c.count + once.excluded.count}
     )

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, RowMapping, and_, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from cds_service.store import available
-from cds_service.store.database import Database
+from cds_service.store.database import Database, insert_into
 from cds_service.store.schema import cards, decisions, feedback
 
 
@@ -94,8 +93,7 @@ class FeedbackStore:
 
 def insert_once(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert the rows of ``feedback`` whose identity is not there yet; how many they were."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    once = insert(feedback).values(rows).on_conflict_do_nothing(index_elements=["identity"])
+    once = insert_into(connection, feedback).values(rows).on_conflict_do_nothing(index_elements=["identity"])
     return len(connection.execute(once.returning(feedback.c.identity)).all())
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from cds_service.store import available
-from cds_service.store.database import Database
+from cds_service.store.database import Database, insert_into
 from cds_service.store.schema import rule_stops
 
 SHORTEST_REASON, LONGEST_REASON = 10, 500
@@ -40,8 +39,8 @@ def stop(database: Database, rule: str, by: str, reason: str, at: str) -> bool:
     row = {"rule": rule, "stopped_at": at, "stopped_by": by, "reason": reason}
     row |= {"lifted_at": "", "lifted_by": "", "lift_reason": ""}
     with available.writing(database) as connection:
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        once = insert(rule_stops).values(row).on_conflict_do_nothing(index_elements=["rule", "lifted_at"])
+        new = insert_into(connection, rule_stops).values(row)
+        once = new.on_conflict_do_nothing(index_elements=["rule", "lifted_at"])
         return connection.execute(once.returning(rule_stops.c.id)).one_or_none() is not None
 
 

@@ -1,6 +1,6 @@
 """Clients' keys at hand: loaded ahead of calls, and kept fresh, as the registry is, by a thread of their own.
 
-A request never fetches: keys are loaded at start and renewed in the background (threat S11). A key id that is not
+A request never fetches: keys are loaded at start and renewed in the background. A key id that is not
 known only asks the background to look again, at most once a minute for each client. Between two looks at the registry
 no more than one handful of key sets is waited for, so that whoever is revoked is refused within 15 seconds (the
 registry's 8, the 5 of a dead key set, the 2 of a database that does not answer), however many key sets are dead.

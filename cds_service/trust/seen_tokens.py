@@ -1,4 +1,4 @@
-"""Each token is accepted once: the ids of accepted tokens, kept until the tokens expire (threat S5)."""
+"""Each token is accepted once: the ids of accepted tokens, kept until the tokens expire."""
 
 from __future__ import annotations
 

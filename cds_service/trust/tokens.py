@@ -1,4 +1,4 @@
-"""Whether a token that came with a call is good (CHECKLIST §10, threats S1 to S12).
+"""Whether a token that came with a call is good (docs/trust.md).
 
 The order: form, issuer, audience, times, tenant, signature, and last that the id was not used before, so that a
 refused token uses up nothing. The caller is told one thing, 401; the cause is for our log and for

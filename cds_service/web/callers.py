@@ -58,7 +58,8 @@ class Callers:
             self.seen = SeenWithFallback(self._stored, SeenInMemory(lambda: now().timestamp()), time.monotonic)
         self._check = TokenCheck(registry, self.keys, self.seen)
         self._accepted = 0
-        health.watched.append(self.problems)
+        health.problem_sources.append(self.problems)
+        health.warning_sources.append(self.warnings)
         self._calls = FhirCalls(settings.fhir_seconds)
         self._refused = Counter("cds_tokens_refused", "Callers refused, by cause", ["cause"], registry=health.registry)
         self._visitor = Client(
@@ -101,12 +102,12 @@ class Callers:
         with suppress(Exception):
             self._stored.forget_expired(moment)
 
-    def hindrances(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Why this worker is not ready: in production, clients whom it would refuse though they are registered."""
         needed = self._settings.profile is Profile.PRODUCTION
         return [UNREAD] if needed and not self._registry.is_whole else []
 
-    def problems(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What an operator may want to know of callers; none of it stops the service."""
         unsure = self.seen.unsure if isinstance(self.seen, SeenWithFallback) else 0
         told = [f"tokens: {unsure} were accepted while the database did not answer"] if unsure else []

@@ -47,7 +47,8 @@ class Health:
         Dropped.tell = self.fields_dropped.inc
         log.lost = self.decisions_lost.inc
         log.met = lambda kind: logger.error("decisions-not-written", kind=kind)
-        self.watched: list[Callable[[], list[str]]] = []
+        self.problem_sources: list[Callable[[], list[str]]] = []
+        self.warning_sources: list[Callable[[], list[str]]] = []
         self._failed: dict[str, int] = {}
 
     def exposition(self) -> bytes:
@@ -67,7 +68,7 @@ class Health:
             self._failed[rule] = self._failed.get(rule, 0) + 1
 
     def problems(self) -> list[str]:
-        """What an operator needs to look at; empty when all is well."""
+        """Why this worker is not to be trusted, of calls, log and callers; empty when all is well."""
         problems = [f"rule {rule}: raised {count} times since start" for rule, count in sorted(self._failed.items())]
         if self._log.failing:
             problems.append("decision log: the database cannot be written; decisions wait in memory")
@@ -75,11 +76,11 @@ class Health:
             problems.append(f"decision log: {self._log.without_inputs} decisions were logged without their input")
         if self._log.dropped:
             problems.append(f"decision log: {self._log.dropped} decisions were not written")
-        return problems
+        return problems + [told for source in self.problem_sources for told in source()]
 
     def warnings(self) -> list[str]:
         """What an operator may want to know though the service answers well."""
-        return [told for watch in self.watched for told in watch()]
+        return [told for source in self.warning_sources for told in source()]
 
 
 def forget_dead_workers(folder: Path) -> None:

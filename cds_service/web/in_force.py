@@ -75,7 +75,7 @@ class RulesInForce:
         while not self._over.wait(LOOK_SECONDS):
             try:
                 self.look()
-            except Exception as problem:  # whatever it is, the next look may succeed; problems() tells how old this is
+            except Exception as problem:  # whatever it is, the next look may succeed; warnings() tells how old this is
                 logger.error("rules-not-looked-at", kind=type(problem).__name__)
 
     def look(self) -> None:
@@ -113,7 +113,7 @@ class RulesInForce:
         unsigned = frozenset(self._given.contents) - signatures.keys()
         return self._given.speaking_as(signatures, unsigned if self._only_signed else self._given.silent)
 
-    def problems(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What an operator has to know; none of it stops the service."""
         told = [self._file_problem] if self._file_problem else []
         _ = self.library

@@ -6,12 +6,11 @@ from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cds_service.web.answers import json_answer
-from cds_service.web.callers import Callers
 from cds_service.web.health import Health
 from cds_service.web.watch import Watch
 
 
-def operations_blueprint(watch: Watch, health: Health, callers: Callers) -> Blueprint:
+def operations_blueprint(watch: Watch, health: Health) -> Blueprint:
     """/healthz and /readyz of this worker; /metrics, of all workers together where there are several."""
     api = Blueprint("operations", __name__)
 
@@ -22,7 +21,7 @@ def operations_blueprint(watch: Watch, health: Health, callers: Callers) -> Blue
     @api.get("/readyz")
     def readyz() -> Response:
         report = watch.report()
-        problems = watch.problems() + health.problems() + callers.hindrances()
+        problems = watch.problems()
         body = {
             "status": "ready" if not problems else "not ready",
             **report,

@@ -108,7 +108,7 @@ class Watch:
         }
 
     def problems(self) -> list[str]:
-        """Why this worker is not ready, of rules and store."""
+        """Why this worker is not ready: rules, store, probes, and what its Health knows."""
         problems = []
         library = self._rules.library
         if not library.rules:
@@ -121,7 +121,8 @@ class Watch:
             problems.append("probes: not tried yet")
         if self._rounded_at is not None and (ago := monotonic() - self._rounded_at) > STALE_SECONDS:
             problems.append(f"checks: the last round ended {ago:.0f} seconds ago")
-        return problems + [_silent(rule, outcome) for rule, outcome in self._outcomes.items() if outcome != SPEAKS]
+        problems += [_silent(rule, outcome) for rule, outcome in self._outcomes.items() if outcome != SPEAKS]
+        return problems + self._health.problems()
 
 
 def _silent(rule: str, outcome: str) -> str:

@@ -19,6 +19,7 @@ from cds_service.web.desk.access_log import log_answer
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import NOBODY, Role, User
 from cds_service.web.desk.sessions import Session, Sessions
+from cds_service.web.desk.tables import wants_twin
 from cds_service.web.logs import logger
 
 OPEN = frozenset({
@@ -26,7 +27,6 @@ OPEN = frozenset({
     "operations.healthz", "operations.readyz", "operations.metrics", "openapi.describe",
 })  # fmt: skip
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-TWINS = frozenset({"csv", "json"})
 
 
 class Access:
@@ -102,12 +102,8 @@ class Access:
         if g.user is not NOBODY:
             return _refusal(NotAllowed("desk.role", "Your role does not include this page."))
         refused = NotLoggedIn("desk.login", "Log in first. Nothing was changed.")
-        if request.method not in ("GET", "HEAD") or _wants_rows():
+        if request.method not in ("GET", "HEAD") or wants_twin():
             return _refusal(refused)
-        if "HX-Request" in request.headers:
-            answer = outcome(refused)
-            answer.headers["HX-Refresh"] = "true"
-            return answer
         return redirect(f"/login?{urlencode({'next': request.full_path.rstrip('?')})}", 303)
 
     def _is_from_our_page(self) -> bool:
@@ -141,13 +137,9 @@ def _host() -> str:
     return request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
 
 
-def _wants_rows() -> bool:
-    return request.args.get("format") in TWINS
-
-
 def _refusal(error: RequestError) -> Any:
     """For programs as all refusals of the service; for people a page."""
-    if _wants_rows():
+    if wants_twin():
         return outcome(error)
     g.error_code = error.code
     return refused_page(error.text, error.status)
