@@ -13,9 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as arrow
 import pytest
 from click.testing import CliRunner, Result
 from lacking import lacking
+from pyarrow import parquet
 
 from cds_service.cli import main
 from cds_service.errors import InputError
@@ -67,6 +69,16 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     (folder / "odd.txt").write_bytes(b"".join(lines))
     (folder / "short.gz").write_bytes(packed[:-30])
+    rows = [row.strip() for row in (folder / "Condition.ndjson").read_bytes().splitlines()]
+    (folder / "Condition.ndjson").unlink()
+    rows += [None, b"no json", b"", b'{"resourceType":\n"Condition","subject":{"reference":"%b"},' % owner.encode()]
+    table = arrow.table({"id": range(len(rows)), "resource": arrow.array(rows, arrow.binary())})
+    parquet.write_table(table, folder / "deeper" / "part-00000", row_group_size=50)
+    parquet.write_table(table, folder / "torn", row_group_size=20, use_dictionary=False, write_page_checksum=True)
+    second = parquet.ParquetFile(folder / "torn").metadata.row_group(1).column(1)
+    torn = bytearray((folder / "torn").read_bytes())
+    torn[second.data_page_offset + second.total_compressed_size // 2] ^= 1
+    (folder / "torn").write_bytes(torn)
     return folder
 
 
@@ -84,16 +96,16 @@ def here(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one machine says of it."""
     out = tmp_path_factory.mktemp("here") / "out"
     done = audit(faulty, out, "--workers", "1")
-    assert done.exit_code == 3 and "short.gz ended early" in done.output
+    assert done.exit_code == 3 and "short.gz, torn ended early" in done.output
     fates = json.loads((out / "summary.json").read_bytes())["input"]["lines"]
-    assert fates["bad"] == 2 and fates["bad, patient known"] == 2 and fates["about no patient"] == 1
+    assert fates["bad"] == 4 and fates["bad, patient known"] == 3 and fates["about no patient"] == 1
     return out
 
 
 def test_spark_says_byte_for_byte_what_one_machine_says(spark: None, faulty: Path, here: Path, tmp_path: Path) -> None:
     done = audit(faulty, tmp_path / "out", "--engine", "spark", "--workers", "2")
     assert done.exit_code == 3, done.output
-    assert "short.gz ended early" in done.output
+    assert "short.gz, torn ended early" in done.output
     assert outputs(tmp_path / "out") == outputs(here)
 
 
@@ -127,6 +139,16 @@ def test_what_spark_began_one_machine_finishes(
     again = audit(faulty, tmp_path / "out", "--workers", "1")
     assert again.exit_code == 3, again.output
     assert outputs(tmp_path / "out") == outputs(here)
+
+
+def test_what_a_worker_says_of_a_file_is_said_in_its_words(spark: None, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    parquet.write_table(arrow.table({"id": ["1"], "gender": ["female"]}), tmp_path / "in" / "odd")
+    refused = audit(f"file://{tmp_path}/in", tmp_path / "out", "--engine", "spark")
+    assert refused.exit_code == 1
+    assert "Spark: odd: of Parquet one column is read" in refused.output
+    assert "it has 'id' (text), 'gender' (text)" in refused.output
+    assert not (tmp_path / "out" / "summary.json").exists()
 
 
 def test_a_refusal_of_a_worker_is_said_in_its_words(
