@@ -520,6 +520,15 @@ def test_the_last_word_on_a_card_counts_and_a_card_sent_again_is_one(database: D
     assert (found.all, found.reasons) == ((1, 0, 1, 3600.0), {("because", "r"): 1})
 
 
+def test_a_card_sent_again_counts_as_it_was_last_sent_and_for_its_own_client(database: Database) -> None:
+    (card,) = on(1).cards
+    other = replace(card, rules=[{"id": "s", "version": "1"}])
+    write(database, on(1), replace(on(1, 1), cards=[other]), replace(on(1, 2), client_id="b"))
+    found = answers(database, "", "")
+    assert {rule: said.given for rule, said in found.rules.items()} == {"r": 1, "s": 1}
+    assert (found.all.given, answers(database, "", "", "b").rules.keys()) == (2, {"r"})
+
+
 # How many queries, and what when there is no database
 
 

@@ -78,7 +78,7 @@ def totals(
     ]
     sums: dict[str, dict[tuple[str, str], int]] = {}
     with available.reading(database) as connection:
-        for kind, name, detail, number in connection.execute(union_all(*each).order_by("kind", "name", "detail")):
+        for kind, name, detail, number in connection.execute(union_all(*each).order_by("kind", "name", "detail")).all():
             sums.setdefault(kind, {})[name, detail] = int(number)
     return Totals(sums)
 
@@ -92,7 +92,7 @@ def daily(
     where += [counts.name == name] if name else []
     where += [counts.detail == detail] if detail else []
     with available.reading(database) as connection:
-        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns)).all()
         return [DayCount(*row[:3], int(row[3])) for row in rows]
 
 
@@ -103,7 +103,7 @@ def daily_by_name(
     columns = counts.day, counts.name
     where = [*_between(since, until, client), counts.kind == kind, counts.detail.in_(list(details))]
     with available.reading(database) as connection:
-        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns)).all()
         return [DayCount(row[0], row[1], "", int(row[2])) for row in rows]
 
 
@@ -114,7 +114,7 @@ def by_client(
     columns = counts.client_id, counts.kind, counts.name, counts.detail
     where = [*_between(since, until, None), counts.kind.in_(list(kinds))]
     with available.reading(database) as connection:
-        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns))
+        rows = connection.execute(select(*columns, SUM).where(*where).group_by(*columns).order_by(*columns)).all()
         return [ClientCount(*row[:4], int(row[4])) for row in rows]
 
 
