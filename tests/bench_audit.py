@@ -1,9 +1,9 @@
 """`make bench`, the audit: patients per second against reading and grouping the same bytes, in the same run.
 
 The floor reads the same files in one process with orjson and groups the resources by patient, without a rule. The audit
-is the whole command with two workers: start, partition, answer, merge, report. Memory is the most that one worker had, by
-/proc: getrusage would tell of the process that started it too. All of it runs with the packages of requirements.lock, as
-in production.
+is the whole command with two workers: start, partition, answer, merge, report. Memory is the most that one worker had,
+by /proc, for getrusage would tell of the process that started it too. All of it runs with the packages of
+requirements.lock, as in production.
 """
 
 from __future__ import annotations
