@@ -152,6 +152,8 @@ def test_flags_that_contradict_each_other_decide_nothing(marks: tuple[str, str])
         (500, None, 100, MGDL, "high"),
         (45, 2.2, 5.5, MMOL, "low"),  # a range in another unit is unused: the limit of 50 decides
         (45, 40, 100, None, "low"),  # and so is one without a unit
+        (30, None, 100, MGDL, "low"),  # a range that names no lower end says nothing of low values
+        (60, None, 100, MGDL, "normal"),
     ],
 )  # fmt: skip
 def test_the_senders_range_goes_before_the_limit(
@@ -159,6 +161,23 @@ def test_the_senders_range_goes_before_the_limit(
 ) -> None:
     result = lab(GLUCOSE, value, MGDL, NOON, referenceRange=reference_range(low, high, unit))
     assert judged("glucose", result) == expected
+
+
+def test_a_lower_end_that_cannot_be_used_leaves_low_values_to_the_limit() -> None:
+    ends = reference_range(None, 100, MGDL)
+    ends[0]["low"] = {"value": 20}  # no unit
+    assert judged("glucose", lab(GLUCOSE, 30, MGDL, NOON, referenceRange=ends)) == "low"
+
+
+def test_a_range_without_an_upper_end_leaves_high_values_to_the_limit() -> None:
+    result = lab(SODIUM, 160, "mmol/L", NOON, referenceRange=reference_range(135, None, "mmol/L"))
+    assert judged("sodium", result) == "high"
+
+
+@pytest.mark.parametrize(("unit", "spelled"), [("mmol/L", "mmol/l"), ("mmol/l", "mmol/L")])
+def test_the_litre_of_a_range_may_be_spelled_otherwise(unit: str, spelled: str) -> None:
+    result = lab(GLUCOSE, 3.0, unit, NOON, referenceRange=reference_range(3.3, 5.5, spelled))
+    assert judged("glucose", result) == "low"
 
 
 def test_two_ranges_that_disagree_decide_nothing() -> None:

@@ -119,14 +119,18 @@ def _flags(interpretation: Iterable[CodeableConcept], reading: Reading) -> froze
 def _ranges(
     part: Observation | ObservationComponent, code: str | None, analyte: Analyte
 ) -> tuple[tuple[float | None, float | None], ...]:
-    """The sender's normal ranges that are in the very unit of the value, as (low, high) in the scale's unit."""
+    """The sender's normal ranges that are in the very unit of the value, as (low, high) in the scale's unit.
+
+    UCUM spells the litre l and L: mmol/l is the very unit of mmol/L.
+    """
     found = []
     for given in part.referenceRange:
         if given.type is not None and not any(c.code == "normal" for c in given.type.coding):
             continue
         ends: list[float | None] = []
         for quantity in (given.low, given.high):
-            if quantity is None or quantity.value is None or unit_code(quantity, analyte.units) != code:
+            unit = unit_code(quantity, analyte.units) if quantity is not None else None
+            if quantity is None or quantity.value is None or (unit or "").lower() != (code or "").lower():
                 ends.append(None)
             else:
                 ends.append(quantity.value * analyte.units[code or ""][1])
@@ -141,12 +145,7 @@ def judge(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict |
         return None
     if result.flags:
         return _judge_flags(result.flags)
-    if result.value is None:
-        return None
-    if result.ranges:
-        verdicts = {_compare(result.value, low, high, "range") for low, high in result.ranges}
-        return verdicts.pop() if len(verdicts) == 1 else None
-    return _judge_limits(result, birth, analyte)
+    return _judge_value(result, birth, analyte)
 
 
 def _judge_flags(flags: frozenset[str]) -> Verdict | None:
@@ -160,14 +159,13 @@ def _compare(
     value: Interval,
     low: float | None,
     high: float | None,
-    by: str,
-    inclusive: tuple[bool, bool] = (False, False),
+    inclusive: tuple[bool, bool],
 ) -> Verdict | None:
     is_low = _beyond(value, low, below=True, inclusive=inclusive[0])
     is_high = _beyond(value, high, below=False, inclusive=inclusive[1])
     if UNKNOWN in (is_low, is_high):
         return None
-    return Verdict(is_low is TRUE, is_high is TRUE, TRUE in (is_low, is_high), by)
+    return Verdict(is_low is TRUE, is_high is TRUE, TRUE in (is_low, is_high), "limit")
 
 
 def _beyond(value: Interval, limit: float | None, *, below: bool, inclusive: bool) -> Truth:
@@ -178,12 +176,21 @@ def _beyond(value: Interval, limit: float | None, *, below: bool, inclusive: boo
     return NEGATION[value.is_below(limit)] if inclusive else value.is_above(limit)
 
 
-def _judge_limits(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict | None:
-    """The verdict on which every age band that the result may fall into agrees."""
+def _judge_value(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict | None:
+    """The verdict on which all ranges of the sender agree, and every age band that the result may fall into.
+
+    A range that names no lower end says nothing of low values: on the side on which all are silent the bands decide.
+    """
     if result.value is None or result.span is None or result.scale is None:
         return None
-    sides: dict[str, list[tuple[str, bool, float | None]]] = {"low": [], "high": []}
+    sides: dict[str, list[tuple[str, bool, float | None]]] = {
+        "low": [("", False, low) for low, _ in result.ranges if low is not None],
+        "high": [("", False, high) for _, high in result.ranges if high is not None],
+    }
+    stated = [direction for direction, ends in sides.items() if ends]
     for band in analyte.bands.get(result.analyte, ()):
+        if band.direction in stated:
+            continue
         if in_band(birth, result.span, band.start, band.end, band.preterm) is not FALSE:
             sides[band.direction].append((band.id, band.inclusive, band.limit.get(result.scale)))
     if not sides["low"] and not sides["high"]:
@@ -193,10 +200,11 @@ def _judge_limits(result: LabResult, birth: Birth | None, analyte: Analyte) -> V
     verdicts = []
     for low_id, low_inclusive, low in lows:
         for high_id, high_inclusive, high in highs:
-            verdict = _compare(result.value, low, high, "limit", inclusive=(low_inclusive, high_inclusive))
+            verdict = _compare(result.value, low, high, inclusive=(low_inclusive, high_inclusive))
             if verdict is None:
                 return None
-            verdicts.append(verdict._replace(limit=high_id if verdict.high else low_id or high_id))
+            limit = high_id if verdict.high else low_id if verdict.low or stated else low_id or high_id
+            verdicts.append(verdict._replace(by="range" if stated and not limit else "limit", limit=limit))
     if len({verdict[:3] for verdict in verdicts}) > 1:
         return None
     return verdicts[0]
