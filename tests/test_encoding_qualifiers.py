@@ -168,6 +168,18 @@ def test_a_period_too_vague_for_a_duration_never_counts_as_short(start: str, end
     assert "reassurance" not in workups(answer)
 
 
+@pytest.mark.parametrize("write", BOTH)
+@pytest.mark.parametrize(
+    ("durations", "expected"),
+    [((20, 90), "data-required"), ((90, 20), "data-required"), ((70, 90), "recommended"), ((20, 20), "not-applicable")],
+)
+def test_of_two_durations_stated_the_order_decides_nothing(
+    write: Any, durations: tuple[int, int], expected: str
+) -> None:
+    tremor = write("tremor", "2026-11-21", *(("duration", (seconds, "s")) for seconds in durations))
+    assert outcome(infant(tremor), "R22") == expected
+
+
 def test_a_period_of_a_day_or_more_is_no_duration() -> None:
     period = {"start": "2026-11-20T10:00:00Z", "end": "2026-11-21T10:00:00Z"}
     fact = infant(observation("tremor", None, effectivePeriod=period)).record.finding("tremor").present[0]

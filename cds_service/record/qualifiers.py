@@ -57,7 +57,7 @@ class Collector:
             if number is None:
                 self._unreadable.add(said.name)
             else:
-                self._numbers[said.name] = number
+                self._numbers[said.name] = _either(self._numbers.get(said.name, number), number)
         else:
             self.ignored.append("a qualifier that is not known")
 
@@ -99,6 +99,11 @@ class Collector:
             return None
         unit = unit_code(said.quantity, self._reading.duration_units)
         return None if unit is None else scaled(interval, self._reading.duration_units[unit])
+
+
+def _either(one: Interval, other: Interval) -> Interval:
+    """All that the value can be when it is stated twice: the order of two components decides nothing."""
+    return one if one == other else Interval(min(one.lo, other.lo), max(one.hi, other.hi))
 
 
 def _is_count(quantity: Quantity, units: frozenset[str]) -> bool:
