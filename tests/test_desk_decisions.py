@@ -473,6 +473,10 @@ def test_values_are_said_with_the_limit_that_would_decide() -> None:
     assert found is not None
     assert found.failing[0].found == ("Total calcium 2.3 mmol/L, not abnormal (its own reference range) (2026-11-22)",)
     assert found.failing[0].needed == "would need below 2 mmol/L (its own reference range)"
+    del calcium["referenceRange"][0]["low"]  # what remains says nothing of low values
+    open_below = why_not("low-calcium-with-movement", ask(body), library())
+    assert open_below is not None
+    assert open_below.failing[0].needed == "would need below 2 mmol/L"
     calcium["interpretation"] = [infants.coded(infants.FLAG, "N")]
     flagged = why_not("low-calcium-with-movement", ask(body), library())
     assert flagged is not None

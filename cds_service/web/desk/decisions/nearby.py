@@ -113,14 +113,13 @@ class Nearby:
 
     def _limit(self, result: LabResult, kind: Analyte, side: str) -> Iterator[str]:
         low = side == "low"
+        own = [end for end in (ends[0] if low else ends[1] for ends in result.ranges) if end is not None]
         if result.flags:
             yield f"the laboratory's flag {'L' if low else 'H'}: it decides over the number"
-        elif result.ranges:
-            for ends in result.ranges:
-                end = ends[0] if low else ends[1]
-                if end is not None:
-                    written = end / kind.units[result.evidence.unit][1]
-                    yield f"{'below' if low else 'above'} {written:g} {result.evidence.unit} (its own reference range)"
+        elif own:
+            for end in own:
+                written = end / kind.units[result.evidence.unit][1]
+                yield f"{'below' if low else 'above'} {written:g} {result.evidence.unit} (its own reference range)"
         elif result.span is not None and result.scale is not None:
             factor = kind.units[result.evidence.unit][1]
             for band in self._bands(kind, result.analyte, side, result.span):
