@@ -482,6 +482,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path, monkeypatch: p
     root = Path(__file__).parents[1]
     page = (root / "docs" / "audit.md").read_text(encoding="utf-8")
     commands = page.split("```sh\n")[1].split("```")[0].replace("--patients 200", "--patients 40").splitlines()
+    assert commands.pop(0).startswith("pip install")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cards").symlink_to(root / "cards")
     for command in commands:
