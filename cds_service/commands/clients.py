@@ -12,13 +12,13 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from cds_service.commands.database import database_of
 from cds_service.errors import InputError
 from cds_service.hooks.discovery import SERVICE_ID
 from cds_service.registry import registry_of
 from cds_service.settings import Settings, load_settings
 from cds_service.store.clients import ClientStore
 from cds_service.store.database import Database
-from cds_service.store.schema_version import require_schema
 from cds_service.trust.clients import DEFAULT_ALGORITHMS, Client, ClientRegistry, client_of
 from cds_service.trust.fhir_server import load_keys
 from cds_service.trust.key_sets import KeySet, read_key_set
@@ -58,7 +58,8 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
     record = orjson.loads(orjson.dumps(record))  # lists, as a file would have them
     client = client_of(record, "this client")
     settings = load_settings()
-    registry = registry_of(settings, database_of(settings))
+    database = database_of(settings, may_upgrade=settings.upgrades_schema)
+    registry = registry_of(settings, database)
     if registry.problems:
         raise InputError(f"{client.id}: not registered. {not_whole(registry)}")
     known = registry.get(client.id)
@@ -69,17 +70,10 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
         raise InputError(f"{client.id}: client {other.id} has the same issuer and tenant")
     if client.jwks is not None:
         _refuse_unusable(read_key_set(client.jwks, client.algorithms))
-    store = ClientStore(database_of(settings))
-    store.put(client.id, msgspec.json.encode(client).decode(), datetime.now(UTC).isoformat(timespec="milliseconds"))
+    ClientStore(database).put(
+        client.id, msgspec.json.encode(client).decode(), datetime.now(UTC).isoformat(timespec="milliseconds")
+    )
     click.echo(f"{client.id} is registered. See: cds-service client test {client.id}")
-
-
-def database_of(settings: Settings) -> Database:
-    """The database of the settings, with our schema. Raises InputError when it cannot be reached, and SettingsError."""
-    database = Database(settings.database_url)
-    if not require_schema(database, may_upgrade=settings.upgrades_schema):
-        raise InputError("CDS_DATABASE_URL: the database cannot be reached")
-    return database
 
 
 def _refuse_unusable(read: KeySet) -> None:

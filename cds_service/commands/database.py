@@ -16,7 +16,7 @@ from cds_service.errors import InputError, SettingsError
 from cds_service.log_keys import log_keys
 from cds_service.replay import Difference, replay
 from cds_service.rules.library import load_library
-from cds_service.settings import load_settings
+from cds_service.settings import Settings, load_settings
 from cds_service.store.database import Database
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.logged import count_since, logged_since
@@ -41,12 +41,16 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _open() -> Database:
-    """The database of the settings, with a schema that this release can read."""
-    database = Database(load_settings().database_url)
-    if not require_schema(database, may_upgrade=False):
+def database_of(settings: Settings, *, may_upgrade: bool) -> Database:
+    """The database of the settings, with our schema. Raises InputError when it cannot be reached, and SettingsError."""
+    database = Database(settings.database_url)
+    if not require_schema(database, may_upgrade=may_upgrade):
         raise InputError("CDS_DATABASE_URL: the database cannot be reached")
     return database
+
+
+def _open() -> Database:
+    return database_of(load_settings(), may_upgrade=False)
 
 
 def _from(since: str | None) -> str:

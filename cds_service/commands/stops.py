@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import click
 
-from cds_service.commands.clients import database_of
+from cds_service.commands.database import database_of
 from cds_service.errors import InputError
 from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
@@ -51,7 +51,7 @@ def _change(change: Change, route: str, rule: str, reason: str, by: str) -> bool
     problem = reason_problem(reason)
     if problem or not by:
         raise InputError(problem or "--by: give your name")
-    database = database_of(load_settings())
+    database = _database()
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     done = change(database, rule, by, reason, at)
     if done:
@@ -60,8 +60,13 @@ def _change(change: Change, route: str, rule: str, reason: str, by: str) -> bool
     return done
 
 
+def _database() -> Database:
+    settings = load_settings()
+    return database_of(settings, may_upgrade=settings.upgrades_schema)
+
+
 def _stopped() -> list[str]:
-    return sorted(stopped(database_of(load_settings())))
+    return sorted(stopped(_database()))
 
 
 stop_commands = (stop_command, lift_command)
