@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -153,18 +154,33 @@ def test_text_that_is_no_utf8_is_a_bad_line_and_no_end_of_the_file(tmp_path: Pat
     assert [line.content for line in lines] == [b'{"a":"\xff"}', b"{}"] and file.ending == COMPLETE
 
 
-def test_a_file_is_read_batch_by_batch_whatever_its_row_groups(tmp_path: Path) -> None:
+class Told(io.FileIO):
+    """A file that tells how much was read of it at once."""
+
+    def __init__(self, path: Path, reads: list[int]) -> None:
+        super().__init__(path)
+        self._reads = reads
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(-1 if size is None else size)
+        self._reads.append(len(content))
+        return content
+
+
+def test_a_file_is_read_batch_by_batch_whatever_its_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [random.Random(row).randbytes(2000).hex() for row in range(16_000)]  # 64 MB in one row group
     path = write(tmp_path / "a", rows, compression="zstd", row_group_size=len(rows), use_dictionary=False)
     assert parquet.ParquetFile(path).metadata.num_row_groups == 1
     del rows
     before, most = arrow.total_allocated_bytes(), 0
+    reads: list[int] = []
+    monkeypatch.setattr(SourceFile, "open", lambda file: Told(file.path, reads))
     file = SourceFile(path, "a")
     for number, _ in enumerate(file.lines(), 1):
         if number % 50 == 0:
             most = max(most, arrow.total_allocated_bytes() - before)
     assert number == 16_000 and file.ending == COMPLETE
-    assert most < 16 << 20
+    assert most < 16 << 20 and max(reads) <= 2 << 20
 
 
 def test_a_file_of_parquet_is_never_cut_into_pieces(tmp_path: Path) -> None:
@@ -299,6 +315,21 @@ def test_a_damaged_footer_and_an_encrypted_one_are_told(tmp_path: Path) -> None:
     (tmp_path / "c").write_bytes(b"PAR1")
     lines, file = read(tmp_path / "c")
     assert not lines and file.ending == "its Parquet is cut short"
+
+
+def test_a_file_that_has_other_rows_than_it_says_is_damaged(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", ["{}"] * 20, row_group_size=10)
+    content = path.read_bytes()
+    for at in (at for at, byte in enumerate(content) if byte == 40):  # 20, as the footer writes it
+        path.write_bytes(content[:at] + b"\x2a" + content[at + 1 :])
+        try:
+            says = parquet.ParquetFile(path).metadata.num_rows
+        except OSError:
+            continue
+        if says == 21:
+            break
+    lines, file = read(path)
+    assert says == 21 and len(lines) == 20 and file.ending == "its Parquet is damaged or encrypted"
 
 
 def test_a_byte_changed_anywhere_never_ends_a_run(tmp_path: Path) -> None:

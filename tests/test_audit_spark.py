@@ -69,7 +69,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     (folder / "odd.txt").write_bytes(b"".join(lines))
     (folder / "short.gz").write_bytes(packed[:-30])
-    rows = [row.strip() for row in (folder / "Condition.ndjson").read_bytes().splitlines()]
+    rows: list[bytes | None] = [row.strip() for row in (folder / "Condition.ndjson").read_bytes().splitlines()]
     (folder / "Condition.ndjson").unlink()
     rows += [None, b"no json", b"", b'{"resourceType":\n"Condition","subject":{"reference":"%b"},' % owner.encode()]
     table = arrow.table({"id": range(len(rows)), "resource": arrow.array(rows, arrow.binary())})
