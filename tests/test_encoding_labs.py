@@ -185,6 +185,24 @@ def test_two_ranges_that_disagree_decide_nothing() -> None:
     assert judged("glucose", lab(GLUCOSE, 50, MGDL, NOON, referenceRange=ranges)) == "unknown"
 
 
+ADULTS, INFANTS = {"low": quantity(18, "a")}, {"low": quantity(0, "d"), "high": quantity(24, "mo")}
+
+
+def test_a_range_for_another_age_is_none_of_this_infants() -> None:
+    adults = reference_range(70, 99, MGDL, age=ADULTS)
+    assert judged("glucose", lab(GLUCOSE, 60, MGDL, NOON, referenceRange=adults)) == "normal"
+    assert judged("glucose", lab(GLUCOSE, 45, MGDL, NOON, referenceRange=adults)) == "low"  # by the limit of 50
+    both = adults + reference_range(40, 99, MGDL, age=INFANTS)
+    assert judged("glucose", lab(GLUCOSE, 45, MGDL, NOON, referenceRange=both)) == "normal"
+    assert judged("glucose", lab(GLUCOSE, 39, MGDL, NOON, referenceRange=both)) == "low"
+
+
+@pytest.mark.parametrize("low", [{"value": 18}, quantity(18, "years"), quantity(0.5, "a"), quantity(-1, "d")])
+def test_an_age_of_a_range_that_cannot_be_read_does_not_bar_the_range(low: dict[str, Any]) -> None:
+    ranges = reference_range(70, 99, MGDL, age={"low": low})
+    assert judged("glucose", lab(GLUCOSE, 60, MGDL, NOON, referenceRange=ranges)) == "low"
+
+
 def test_a_treatment_range_is_no_normal_range() -> None:
     aim = reference_range(80, 100, MGDL, type=coded("http://terminology.hl7.org/CodeSystem/referencerange-meaning",
                                                     "treatment"))  # fmt: skip

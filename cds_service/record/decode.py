@@ -48,12 +48,17 @@ class Annotation(Element, frozen=True):
     text: str | None = None
 
 
+class Range(Element, frozen=True):
+    low: Quantity | None = None
+    high: Quantity | None = None
+
+
 class ReferenceRange(Element, frozen=True):
     low: Quantity | None = None
     high: Quantity | None = None
     type: CodeableConcept | None = None
     appliesTo: tuple[CodeableConcept, ...] = ()
-    age: Any = None
+    age: Range | None = None
 
 
 class Extension(Element, frozen=True):

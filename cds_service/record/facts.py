@@ -88,6 +88,15 @@ class Finding(Struct, frozen=True, kw_only=True, eq=False):
     problem: str = ""
 
 
+class NormalRange(NamedTuple):
+    """A sender's normal range, in the unit of the result's scale, and the ages it names: from, to before."""
+
+    low: float | None
+    high: float | None
+    since: tuple[int, str] | None = None
+    until: tuple[int, str] | None = None
+
+
 class LabResult(Struct, frozen=True, kw_only=True):
     """One measurement of an analyte, not yet judged. ``value`` is in the unit of ``scale``.
 
@@ -99,7 +108,7 @@ class LabResult(Struct, frozen=True, kw_only=True):
     flags: frozenset[str]
     scale: str | None
     value: Interval | None
-    ranges: tuple[tuple[float | None, float | None], ...]
+    ranges: tuple[NormalRange, ...]
     evidence: Evidence
     problem: str = ""
     unknown_unit: str = ""

@@ -13,6 +13,7 @@ from cds_service.record.ages import Birth, in_band
 from cds_service.record.decode import CodeableConcept, Observation, ObservationComponent
 from cds_service.record.facts import Evidence, Interval, LabResult
 from cds_service.record.observations import When
+from cds_service.record.ranges import meant_for, ranges_of
 from cds_service.record.reading import Analyte, Reading
 from cds_service.record.times import Span, is_before, within
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth
@@ -91,7 +92,7 @@ def _results(
                 flags=frozenset() if problem and problem == spoiled else _flags(part.interpretation, reading),
                 scale=scale,
                 value=value,
-                ranges=_ranges(part, code, analyte) if value is not None else (),
+                ranges=ranges_of(part, code, analyte) if value is not None else (),
                 evidence=Evidence(
                     reference,
                     f"{path}valueQuantity",
@@ -114,29 +115,6 @@ def _flags(interpretation: Iterable[CodeableConcept], reading: Reading) -> froze
         for coding in concept.coding
         if coding.code in FLAGS and coding.system in reading.flag_systems
     )
-
-
-def _ranges(
-    part: Observation | ObservationComponent, code: str | None, analyte: Analyte
-) -> tuple[tuple[float | None, float | None], ...]:
-    """The sender's normal ranges that are in the very unit of the value, as (low, high) in the scale's unit.
-
-    UCUM spells the litre l and L: mmol/l is the very unit of mmol/L.
-    """
-    found = []
-    for given in part.referenceRange:
-        if given.type is not None and not any(c.code == "normal" for c in given.type.coding):
-            continue
-        ends: list[float | None] = []
-        for quantity in (given.low, given.high):
-            unit = unit_code(quantity, analyte.units) if quantity is not None else None
-            if quantity is None or quantity.value is None or (unit or "").lower() != (code or "").lower():
-                ends.append(None)
-            else:
-                ends.append(quantity.value * analyte.units[code or ""][1])
-        if ends != [None, None]:
-            found.append((ends[0], ends[1]))
-    return tuple(found)
 
 
 def judge(result: LabResult, birth: Birth | None, analyte: Analyte) -> Verdict | None:
@@ -183,9 +161,10 @@ def _judge_value(result: LabResult, birth: Birth | None, analyte: Analyte) -> Ve
     """
     if result.value is None or result.span is None or result.scale is None:
         return None
+    own = meant_for(result.ranges, birth, result.span)
     sides: dict[str, list[tuple[str, bool, float | None]]] = {
-        "low": [("", False, low) for low, _ in result.ranges if low is not None],
-        "high": [("", False, high) for _, high in result.ranges if high is not None],
+        "low": [("", False, given.low) for given in own if given.low is not None],
+        "high": [("", False, given.high) for given in own if given.high is not None],
     }
     stated = [direction for direction, ends in sides.items() if ends]
     for band in analyte.bands.get(result.analyte, ()):

@@ -174,7 +174,7 @@ class _Writer:
             written["flag"] = next(iter(result.flags))
         if len(result.ranges) == 1 and "value" in written:
             factor = self._reading.analyte_of[result.analyte].units[shown.unit][1]
-            ends = [end / factor for end in result.ranges[0] if end is not None]
+            ends = [end / factor for end in result.ranges[0][:2] if end is not None]
             if len(ends) == 2:
                 written["range"] = f"{ends[0]:g} - {ends[1]:g}"
         return written

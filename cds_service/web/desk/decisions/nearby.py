@@ -8,6 +8,7 @@ from cds_service.hooks.wording import age_words, evidence_day, finding_words, la
 from cds_service.record.ages import in_band
 from cds_service.record.facts import LabResult
 from cds_service.record.patient_record import PatientRecord
+from cds_service.record.ranges import meant_for
 from cds_service.record.reading import Analyte, Band
 from cds_service.record.times import Span
 from cds_service.record.truth import FALSE, TRUE
@@ -113,7 +114,8 @@ class Nearby:
 
     def _limit(self, result: LabResult, kind: Analyte, side: str) -> Iterator[str]:
         low = side == "low"
-        own = [end for end in (ends[0] if low else ends[1] for ends in result.ranges) if end is not None]
+        given = meant_for(result.ranges, self._record.birth, result.span) if result.span is not None else []
+        own = [end for end in (ends.low if low else ends.high for ends in given) if end is not None]
         if result.flags:
             yield f"the laboratory's flag {'L' if low else 'H'}: it decides over the number"
         elif own:
