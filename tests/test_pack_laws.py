@@ -17,6 +17,7 @@ from wire import CHIEF, LIBRARY, READING, TODAY, charts, day
 from cds_service.hooks.respond import HookResponse
 from cds_service.record.sources import SOURCES
 from cds_service.rules.cases import Case, cases_of, resources_of
+from cds_service.rules.evaluate import Asked, evaluate
 from cds_service.rules.pack import packaged_cards, read_cases
 from cds_service.rules.recommend import REASSURANCE
 from cds_service.rules.rule import Outcome, Urgency
@@ -108,6 +109,22 @@ def test_past_the_third_birthday_nothing_is_said(chart):
     older = copy.deepcopy(chart)
     older.birth = (TODAY.replace(year=TODAY.year - 3)).isoformat()
     assert ask(older.request()).body["cards"] == []
+
+
+@LAWS
+@given(charts())
+def test_a_rule_passed_over_for_want_of_its_findings_would_not_have_applied(chart):
+    record = ask(chart.request()).record
+    found = LIBRARY.evaluate(record)
+    asked = Asked(record, LIBRARY.criteria_count)
+    whole = [evaluate(msgspec.structs.replace(rule, needs=None), asked, LIBRARY.workups) for rule in LIBRARY.rules]
+    assert [(e.outcome, e.missing) for e in found] == [(e.outcome, e.missing) for e in whole]
+
+
+def test_a_denied_finding_passes_a_rule_over_and_one_that_is_in_doubt_does_not() -> None:
+    denied, doubtful = observation("tremor", day(1), valueBoolean=False), observation("tremor", None)
+    assert ask(request(denied)).record.has_none_of(frozenset({"tremor"}))
+    assert not ask(request(doubtful)).record.has_none_of(frozenset({"tremor"}))
 
 
 @LAWS

@@ -50,8 +50,10 @@ class _Found(NamedTuple):
 def gather(request: HookRequest, library: RuleLibrary, access: FhirAccess | None) -> Gathered:
     """The prefetch, completed from the FHIR server where that is allowed."""
     sent = request.prefetch
+    if access is None or request.fhir_server is None:
+        return Gathered(sent)
     wanted = {key: query for key, query in prefetch_templates(library).items() if key not in sent or _next(sent[key])}
-    if not wanted or access is None or request.fhir_server is None:
+    if not wanted:
         return Gathered(sent)
     server = access.server(request.fhir_server, request.token)
     if isinstance(server, Hindrance):

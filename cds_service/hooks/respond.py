@@ -25,11 +25,15 @@ EVALUATION = "example.infant-motor-cds.evaluation"
 
 
 class HookResponse(NamedTuple):
-    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived and with what."""
+    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived and with what.
+
+    ``pertinent``: the evaluations of the rules that apply, or might; the few that anything is to be said of.
+    """
 
     body: Mapping[str, Any]
     record: PatientRecord
     evaluations: Sequence[Evaluation]
+    pertinent: Sequence[Evaluation]
     inputs: Mapping[str, str]
     prefetch: Mapping[str, Any] = {}
     fetched: frozenset[str] = frozenset()  # the keys that the FHIR server was asked for
@@ -37,7 +41,7 @@ class HookResponse(NamedTuple):
     @property
     def failed_rules(self) -> tuple[str, ...]:
         """The rules that raised: each is a defect of ours."""
-        return tuple(e.rule.id for e in self.evaluations if e.outcome is Outcome.INTERNAL_ERROR)
+        return tuple(e.rule.id for e in self.pertinent if e.outcome is Outcome.INTERNAL_ERROR)
 
 
 def respond(
@@ -66,14 +70,15 @@ def answer(
 ) -> HookResponse:  # fmt: skip
     """The cards for a record; the same path for the hook, the command line and every later reader."""
     evaluations = library.evaluate(record)
+    pertinent = [e for e in evaluations if e.outcome is not Outcome.NOT_APPLICABLE]
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
-        cards = cards_of(recommend(evaluations, library.silent), record, request, library, public_url)
-    report = _report(record, evaluations, inputs, library, request)
+        cards = cards_of(recommend(pertinent, library.silent), record, request, library, public_url)
+    report = _report(record, pertinent, inputs, library, request)
     if causes:
         report["notFetched"] = dict(causes)
     body = {"cards": cards, "extension": {EVALUATION: report}}
-    return HookResponse(body, record, evaluations, inputs)
+    return HookResponse(body, record, evaluations, pertinent, inputs)
 
 
 def _report(

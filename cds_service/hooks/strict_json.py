@@ -52,7 +52,8 @@ def load(body: bytes) -> Any:
         written = orjson.dumps(wrapped)
     except orjson.JSONEncodeError:
         raise _too_deep() from None
-    if written[_WRAPPERS:-_WRAPPERS] != body and _may_hold_duplicates(body, written) and _has_duplicate_keys(body):
+    same = len(written) == len(body) + 2 * _WRAPPERS and written.startswith(body, _WRAPPERS)
+    if not same and _may_hold_duplicates(body, written) and _has_duplicate_keys(body):
         raise MalformedJson("json.duplicate-key", "A JSON object holds the same key twice.")
     return value
 

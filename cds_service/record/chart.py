@@ -258,7 +258,7 @@ class _Chart:
     def _uncoded(self) -> tuple[Uncoded, ...]:
         """The texts that look like a finding; those of Observations passed over are searched all at once."""
         words = self._reading.finding_words
-        together = " ".join(map(str, _texts_of(self._passed_over))).casefold()
+        together = "\n".join(dict.fromkeys(map(str, _texts_of(self._passed_over)))).casefold()
         if any(word in together for word in words):
             for observation in sorted(self._passed_over, key=reference_of):
                 if observation.get("status") in COUNTED:

@@ -74,8 +74,9 @@ class PatientRecord:
         self.reading = reading
         self._findings = {name: self._state(found) for name, found in facts.findings.items()}
         self._tell_clusters()
-        self._complete = answered.issuperset(BIRTH_EVENT_SOURCES)
         self.written = frozenset(self._findings)
+        possible = {name for name, state in self._findings.items() if state.present or state.unknown}
+        self._possible = frozenset(possible) if answered.issuperset(BIRTH_EVENT_SOURCES) else None
         self._labs: dict[str, labs.LabAnswer] = {}
 
     @property
@@ -87,9 +88,9 @@ class PatientRecord:
         """All that is known of one finding."""
         return self._findings.get(name, NOT_WRITTEN)
 
-    def says_nothing_of(self, findings: frozenset[str]) -> bool:
-        """Whether the chart was given in full and none of these findings is written in it, in whatever way."""
-        return self._complete and self.written.isdisjoint(findings)
+    def has_none_of(self, findings: frozenset[str]) -> bool:
+        """Whether the chart was given in full and none of these findings is present in it, or may be."""
+        return self._possible is not None and self._possible.isdisjoint(findings)
 
     def unanswered(self, types: Iterable[str]) -> tuple[str, ...]:
         """The prefetch keys of those resource types whose query was not answered in full."""

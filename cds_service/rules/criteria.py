@@ -43,8 +43,8 @@ class Criterion(Struct, frozen=True, kw_only=True, eq=False):
     """A compiled criterion: a question to the record, or a sentence over other criteria.
 
     ``index`` is its place in the library's memo of answers; ``definition`` is what the content file says.
-    ``needs``: findings of which at least one has to be written for the answer to be anything but false, when
-    observations and conditions were answered in full; None when it does not hang on findings.
+    ``needs``: findings of which at least one has to be present, or possibly so, for the answer to be anything but
+    false, when observations and conditions were answered in full; None when it does not hang on findings.
     """
 
     index: int

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from cds_service.record.facts import Evidence, Finding
 from cds_service.record.patient_record import PatientRecord
@@ -69,15 +70,14 @@ class Suggested(NamedTuple):
     taken_care_of: Suppression
 
 
-class Evaluation:
+class Evaluation(Struct, dict=True, eq=False):
     """A rule's outcome on a record. The reasons are worked out when somebody asks for them."""
 
-    def __init__(self, rule: Rule, asked: Asked, outcome: Outcome, missing: Sequence[str] = ()) -> None:
-        self.rule = rule
-        self.outcome = outcome
-        self.suggested: tuple[Suggested, ...] = ()
-        self.missing = tuple(missing)
-        self._asked = asked
+    rule: Rule
+    _asked: Asked
+    outcome: Outcome
+    missing: tuple[str, ...] = ()
+    suggested: tuple[Suggested, ...] = ()
 
     @property
     def record(self) -> PatientRecord:
@@ -161,7 +161,7 @@ class Evaluation:
 
 def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation:
     """The rule's outcome. Unknown facts keep it silent unless it holds whatever they are."""
-    if rule.needs is not None and asked.record.says_nothing_of(rule.needs):
+    if rule.needs is not None and asked.record.has_none_of(rule.needs):
         return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
 
     def truth_of(name: str) -> Truth:
@@ -204,7 +204,7 @@ def _without_workup(rule: Rule, in_doubt: list[Recommend], truth_of: TruthOf, as
     return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_lacking(rule, names, asked))
 
 
-def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
+def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> tuple[str, ...]:
     """What the unknown parts of the rule's sentences lack."""
     names: list[str] = []
     for sentence in (rule.recommend_when, rule.unless):
@@ -215,5 +215,5 @@ def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> list[str]:
     return _lacking(rule, names, asked)
 
 
-def _lacking(rule: Rule, names: list[str], asked: Asked) -> list[str]:
-    return list(dict.fromkeys(item for name in names for item in asked.answer(rule.criteria[name]).missing))
+def _lacking(rule: Rule, names: list[str], asked: Asked) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for name in names for item in asked.answer(rule.criteria[name]).missing))

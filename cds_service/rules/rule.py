@@ -36,6 +36,8 @@ class Outcome(Enum):
     DATA_REQUIRED = "data-required"
     INTERNAL_ERROR = "internal-error"
 
+    __hash__ = object.__hash__  # an Enum's own is slow, and 66 outcomes are looked up for each call
+
 
 class Assertion(NamedTuple):
     """What a document says, in our own words, with where it says it."""

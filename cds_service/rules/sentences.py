@@ -147,8 +147,8 @@ def _any_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf]
 
 
 def needs_of(sentence: Sentence, needs: Callable[[str], frozenset[str] | None]) -> frozenset[str] | None:
-    """Findings of which one has to be written for the sentence to be anything but false; None: it may hold
-    without any. An *and* needs what one of its parts needs, an *or* what any of them does."""
+    """Findings of which one has to be present, or possibly so, for the sentence to be anything but false; None: it
+    may hold without any. An *and* needs what one of its parts needs, an *or* what any of them does."""
     match sentence:
         case Name(name):
             return needs(name)

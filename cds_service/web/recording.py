@@ -57,7 +57,7 @@ def decision_of(
         cards=[card_shown(card) for card in response.body["cards"]],
         kept=kept,
         pseudonym=pseudonym(pseudonym_key, caller, hook_request.patient_id) if pseudonym_key is not None else "",
-        missing={e.rule.id: e.missing for e in response.evaluations if e.outcome is Outcome.DATA_REQUIRED},
+        missing={e.rule.id: e.missing for e in response.pertinent if e.outcome is Outcome.DATA_REQUIRED},
         unread=unread_of(response.record.facts),
     )
 
