@@ -13,15 +13,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from cds_service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 WAIT_SECONDS = 2  # how long a writer waits for another one, or for a server that does not answer
 PRAGMAS = (f"busy_timeout={WAIT_SECONDS * 1000}", "synchronous=FULL", "foreign_keys=ON")
@@ -81,7 +84,11 @@ def _prepare_postgresql(connection: Any, _: object) -> None:
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that may say ON CONFLICT: SQLAlchemy has that for each kind of database apart."""
-    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert  # two megabytes, for those who have that database
+
+        return insert(table)
+    return sqlite.insert(table)
 
 
 def kind_of(problem: Exception) -> str:

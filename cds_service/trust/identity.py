@@ -2,6 +2,7 @@
 
 The provider's document and keys are fetched when somebody logs in and kept for an hour; nothing is fetched for a
 call of an EHR. Of an ID token all is verified: signature by a key of the provider, issuer, audience, times, nonce.
+Authlib and joserfc are loaded with the first login.
 """
 
 from __future__ import annotations
@@ -11,21 +12,18 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import orjson
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-from authlib.oidc.core import CodeIDToken
-from joserfc import jws, jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, RSAKey, import_key
 
 from cds_service.trust.addresses import parse_base
 from cds_service.trust.deadline import cutting_itself
 from cds_service.trust.key_sets import CURVES, PUBLIC_PARTS, RSA_ALGORITHMS, read_key_set
 from cds_service.trust.outbound import Line, Route, Unreachable
+
+if TYPE_CHECKING:
+    from joserfc.jwk import ECKey, RSAKey
 
 ALGORITHMS = frozenset(RSA_ALGORITHMS).union(*CURVES.values())  # public keys only: neither none nor a shared secret
 SECONDS = 5.0  # for one call to the provider
@@ -85,6 +83,9 @@ class IdentityProvider:
 
     def login_url(self, attempt: Attempt, back_to: str) -> str:
         """Where the person logs in; from there the browser comes ``back_to`` us. Raises NotIdentified."""
+        from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
+        from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
         url = self._endpoint("authorization_endpoint")
         return str(prepare_grant_uri(
             url, self._known.client_id, "code", redirect_uri=back_to, scope="openid profile email", state=attempt.state,
@@ -102,6 +103,8 @@ class IdentityProvider:
 
         ``now``: seconds since 1970. Raises NotIdentified.
         """
+        from authlib.oauth2.rfc6749.parameters import prepare_token_request
+
         if not secrets.compare_digest(answer.get("state", "").encode(), attempt.state.encode()):
             raise NotIdentified("This is not the answer to a login that began in this browser. Log in again.")
         document = self._provider()
@@ -122,6 +125,10 @@ class IdentityProvider:
 
     def verify(self, token: str, nonce: str, now: int) -> dict[str, Any]:
         """The claims of an ID token that is good in every respect. Raises NotIdentified."""
+        from authlib.oidc.core import CodeIDToken
+        from joserfc import jws, jwt
+        from joserfc.errors import JoseError
+
         try:
             kid = jws.extract_compact(token.encode()).headers().get("kid")
             key, algorithms = self._key(kid if isinstance(kid, str) else "")
@@ -211,6 +218,8 @@ class IdentityProvider:
 
 
 def _imported(jwk: dict[str, Any]) -> RSAKey | ECKey:
+    from joserfc.jwk import ECKey, RSAKey, import_key
+
     key = import_key({name: jwk[name] for name in PUBLIC_PARTS if name in jwk})
     if not isinstance(key, RSAKey | ECKey):
         raise ValueError("neither RSA nor EC")

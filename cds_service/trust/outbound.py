@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import requests
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
@@ -278,6 +277,8 @@ def call_loopback(method: str, url: str, body: bytes | None = None, headers: Map
 
     Raises InputError when the address is not a loopback address, or when nobody answers in time.
     """
+    import requests  # four megabytes, which no worker needs
+
     host = urlsplit(url).hostname or ""
     try:
         loopback = ip_address(host).is_loopback

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
 # Our cards hold no link, image or HTML in their Markdown: one that came from a record stays text.
-MARKDOWN = MarkdownIt("commonmark").disable(["link", "autolink", "image", "html_block", "html_inline"])
+NOT_MARKDOWN = ["link", "autolink", "image", "html_block", "html_inline"]
 OUR_PAGES = ("/rules/", "/guidance/")
 
 
@@ -48,8 +51,15 @@ def card_view(card: Mapping[str, Any]) -> CardView:
     )  # fmt: skip
 
 
+@cache
+def _renderer() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # a megabyte, for the pages that show a card
+
+    return MarkdownIt("commonmark").disable(NOT_MARKDOWN)
+
+
 def _html(markdown: str) -> Markup:
-    return Markup(MARKDOWN.render(markdown))  # noqa: S704
+    return Markup(_renderer().render(markdown))  # noqa: S704
 
 
 def _suggestion(item: Mapping[str, Any]) -> Suggestion:
