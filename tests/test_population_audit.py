@@ -23,6 +23,7 @@ from fhir.resources.R4B.measurereport import MeasureReport
 from cds_service.cli import main
 from cds_service.hooks.request import parse_request
 from cds_service.hooks.respond import respond
+from cds_service.population.infant_request import Chart, Exported, references_to_medications, request_of
 from cds_service.population.made import MADE
 from cds_service.population.merge import merge
 from cds_service.population.synthetic.content import load_content
@@ -37,6 +38,7 @@ DAY = date(2026, 11, 22)
 LIBRARY = load_library()
 CONTENT = load_content(packaged_cards(), LIBRARY.reading)
 URL = "http://127.0.0.1:8080"
+FOREIGN = Path(__file__).parents[1] / "fixtures" / "foreign"
 
 
 def audit(folder: Path, out: Path, *arguments: str) -> Result:
@@ -473,6 +475,32 @@ def test_no_id_of_a_resource_reaches_the_numbers(tmp_path: Path) -> None:
     assert any(cause.startswith("Observation: ") for cause in summary(tmp_path / "out")["notEvaluableBy"])
     for name, content in outputs(tmp_path / "out").items():
         assert b"Smith" not in content and b"MRN" not in content, name
+
+
+def test_a_transaction_made_into_lines_is_read_as_the_whole_transaction(tmp_path: Path) -> None:
+    """Its references name ``urn:uuid:`` and an id; in NDJSON no fullUrl is left to tell whose they are."""
+    told = json.loads((FOREIGN / "pysynthea-dystonia.json").read_bytes())
+    (tmp_path / "in").mkdir()
+    add(tmp_path / "in", "all", *(json.dumps(entry["resource"]) for entry in told["entry"]))
+    assert audit(tmp_path / "in", tmp_path / "out", "--exact", "--exported", "all").exit_code == 0
+    (row,) = read(tmp_path / "out", "evaluations.ndjson")
+    assert "unreadable" not in row
+    assert {(card["family"], card["urgency"]) for card in row["cards"]} == {
+        ("imaging", "warning"), ("referrals", "warning"), ("furthertests", "info"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["MedicationRequest", "MedicationStatement", "MedicationAdministration"])
+@pytest.mark.parametrize("reference", ["Medication/m", "urn:uuid:m"])
+def test_a_medicine_told_by_reference_is_found_whatever_refers_to_it(kind: str, reference: str) -> None:
+    medicine = {"resourceType": kind, "id": "1", "medicationReference": {"reference": reference}}
+    known = {"resourceType": "Medication", "id": "m", "code": {"text": "vigabatrin"}}
+    chart = Chart("p", [medicine], frozenset(), (), 0, ())
+    request = request_of(chart, [medicine], {"m": [known]}, Exported(frozenset({kind}), frozenset()))
+    _, entry = request.prefetch[SOURCES[kind]]["entry"]
+    assert entry["resource"] == known
+    assert entry["search"] == {"mode": "include"} and entry["fullUrl"] == "urn:uuid:m"
+    assert references_to_medications([medicine]) == {"m"}
 
 
 # The page

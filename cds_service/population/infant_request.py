@@ -11,10 +11,12 @@ from cds_service.explain import INSTANCE
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.strict_json import load
 from cds_service.population.partition import ANY_TYPE
+from cds_service.record.binding import REFERRED_TYPES
 from cds_service.record.duplicates import reference_of
-from cds_service.record.sources import PATIENT_KEY, SOURCES
+from cds_service.record.sources import MEDICATION_SOURCES, PATIENT_KEY, SOURCES
 
 Json = dict[str, Any]
+UUID = "urn:uuid:"
 LOST = {"lost": True}  # an entry without its resource: the Bundle that holds it is not complete
 
 
@@ -109,20 +111,17 @@ def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str
     prefetch: Json = {}
     by_type: dict[str, list[Json]] = {}
     for resource in resources:
-        by_type.setdefault(resource["resourceType"], []).append({"resource": resource})
+        by_type.setdefault(resource["resourceType"], []).append(_entry(resource))
     patients = by_type.pop("Patient", [])
-    if len(patients) == 1:
-        prefetch[PATIENT_KEY] = patients[0]["resource"]
-    elif patients:
+    if patients:
         prefetch[PATIENT_KEY] = {"resourceType": "Bundle", "type": "searchset", "entry": patients}
     in_doubt = chart.lost | exported.lost | lost
     for kind, key in SOURCES.items():
         entries = by_type.get(kind, [])
-        if kind == "MedicationRequest" and medications:
-            entries = entries + [
-                {"resource": item, "search": {"mode": "include"}}
-                for name in sorted(references_to_medications(resources)) for item in medications.get(name, ())
-            ]  # fmt: skip
+        if kind in MEDICATION_SOURCES and medications:
+            named = sorted(references_to_medications([entry["resource"] for entry in entries]))
+            included = [_entry(item) for name in named for item in medications.get(name, ())]
+            entries = entries + [entry | {"search": {"mode": "include"}} for entry in included]
         if kind in in_doubt or ANY_TYPE in in_doubt:
             entries = [*entries, LOST]
         elif kind not in exported.types:
@@ -134,6 +133,15 @@ def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str
     )  # fmt: skip
 
 
+def _entry(resource: Json) -> Json:
+    """An entry. What others refer to goes by ``urn:uuid:`` and its id too: in NDJSON made of transactions, whose
+    entries name each other so, nothing else is left of a fullUrl.
+    """
+    if resource["resourceType"] in REFERRED_TYPES:
+        return {"fullUrl": f"{UUID}{resource.get('id')}", "resource": resource}
+    return {"resource": resource}
+
+
 def references_to_medications(resources: Sequence[Json]) -> set[str]:
     """The ids of the Medication resources that a chart's medicines refer to."""
     found = set()
@@ -142,4 +150,6 @@ def references_to_medications(resources: Sequence[Json]) -> set[str]:
         reference = about.get("reference") if isinstance(about, dict) else None
         if isinstance(reference, str) and "Medication/" in reference:
             found.add(reference.split("Medication/", 1)[1].split("/", 1)[0])
+        elif isinstance(reference, str) and reference.startswith(UUID):
+            found.add(reference.removeprefix(UUID))
     return found
