@@ -23,7 +23,7 @@ from cds_service.population.partition import MEDICATIONS, Partitioned, Partition
 from cds_service.population.pool import Job, Medications, answer_groups, keep_answers, read_groups
 from cds_service.rules.library import RuleLibrary, load_library
 
-CHUNK = 4 << 20  # bytes that travel as one record
+CHUNK = 128 << 10  # bytes that travel as one record; of these Spark holds up to 1,000 in a worker, whatever their size
 Chunk = tuple[int, bytes]
 Piece = tuple[str, bytes]
 
