@@ -27,7 +27,8 @@ def read_request(name: str, content: bytes) -> HookRequest:
         lines = [line for line in content.splitlines() if line.strip()]
         if len(lines) < 2:
             raise InputError(f"{name}: {problem.text}") from None
-        return _of_resources(name, [(_line(name, number, line), None) for number, line in enumerate(lines, 1)])
+        read = [_line(name, number, line) for number, line in enumerate(lines, 1)]
+        return _of_resources(name, [(resource, _name_in_transaction(resource)) for resource in read])
     if isinstance(value, dict) and value.get("resourceType") == "Bundle":
         entries = value.get("entry", [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -45,6 +46,11 @@ def _line(name: str, number: int, line: bytes) -> Any:
         return load(line)
     except MalformedJson as problem:
         raise InputError(f"{name}:{number}: {problem.text}") from None
+
+
+def _name_in_transaction(resource: Any) -> str | None:
+    """What the entries of a transaction that was made into lines call each other."""
+    return f"urn:uuid:{resource['id']}" if isinstance(resource, dict) and "id" in resource else None
 
 
 def _of_resources(name: str, resources: Sequence[tuple[Any, Any]]) -> HookRequest:

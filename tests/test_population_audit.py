@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from fhir.resources.R4B.measurereport import MeasureReport
 
 from cds_service.cli import main
+from cds_service.explain import read_request
 from cds_service.hooks.request import parse_request
 from cds_service.hooks.respond import respond
 from cds_service.population.infant_request import Chart, Exported, references_to_medications, request_of
@@ -485,6 +486,11 @@ def test_a_transaction_made_into_lines_is_read_as_the_whole_transaction(tmp_path
     assert audit(tmp_path / "in", tmp_path / "out", "--exact", "--exported", "all").exit_code == 0
     (row,) = read(tmp_path / "out", "evaluations.ndjson")
     assert "unreadable" not in row
+    explained = read_request("all", (tmp_path / "in" / "all").read_bytes())
+    as_of = parse_as_of(DAY.isoformat())
+    assert as_of is not None
+    told = respond(explained, LIBRARY, as_of, URL).body["cards"]
+    assert told == [shown["card"] for shown in read(tmp_path / "out", "cards.ndjson")]
     assert {(card["family"], card["urgency"]) for card in row["cards"]} == {
         ("imaging", "warning"), ("referrals", "warning"), ("furthertests", "info"),
     }  # fmt: skip
