@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import traceback
 from collections.abc import Callable
@@ -46,7 +45,6 @@ from cds_service.web.rates import Rates
 from cds_service.web.watch import Watch
 
 COLLECT = (20_000, 50, 100)
-MALLOPT = {-1: 128 * 1024, -8: 1}  # glibc's M_TRIM_THRESHOLD in bytes, fixed at its default; M_ARENA_MAX
 
 
 def create_app(
@@ -101,7 +99,6 @@ def worker_app() -> Front:
     What is built at start lives as long as the process, and a request's JSON makes thousands of containers:
     the collector is told to leave the former alone and to look at the latter less often (docs/performance.md).
     """
-    _give_memory_back()
     service = create_app()
     service.extensions["callers"].keys.start()
     service.extensions["rules"].start()
@@ -111,14 +108,6 @@ def worker_app() -> Front:
     gc.freeze()
     gc.set_threshold(*COLLECT)
     return app
-
-
-def _give_memory_back() -> None:
-    """Let glibc return what a large chart took. Told nothing, it keeps twice its largest block, and for each thread."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # other C libraries have none
-        for option, value in MALLOPT.items():
-            mallopt(option, value)
 
 
 def _answer_errors(app: Flask) -> None:
