@@ -416,6 +416,31 @@ def test_a_file_cut_short_puts_its_types_in_doubt_for_everybody(
     assert "reassurance" not in told["cards"]["byFamily"]
 
 
+def test_a_file_of_several_types_cut_short_puts_every_type_in_doubt(few: Path, tmp_path: Path) -> None:
+    mixed = few / "mixed.ndjson"
+    mixed.write_bytes(b"".join((few / f"{kind}.ndjson").read_bytes() for kind in ("Condition", "Procedure")))
+    for kind in ("Condition", "Procedure"):
+        (few / f"{kind}.ndjson").unlink()
+    packed = gzip.compress(mixed.read_bytes())
+    mixed.write_bytes(packed[:-20])
+    assert audit(few, tmp_path / "out", "--exported", "all").exit_code == 3
+    assert summary(tmp_path / "out")["input"]["lostFor"]["everybody"] == ["*"]
+
+
+@pytest.mark.parametrize("cut", [0, 20])
+def test_a_replay_and_a_comparison_say_that_a_file_ended_early(few: Path, tmp_path: Path, cut: int) -> None:
+    conditions = few / "Condition.ndjson"
+    packed = gzip.compress(conditions.read_bytes())
+    conditions.write_bytes(packed[: len(packed) - cut])
+    replayed = audit(few, tmp_path / "replay", "--at", "encounters")
+    cards = str(packaged_cards())
+    compared = CliRunner().invoke(
+        main, ["compare", cards, cards, str(few), "--out", str(tmp_path / "compared"), "--workers", "1"]
+    )  # fmt: skip
+    for done in (replayed, compared):
+        assert (done.exit_code, "Condition.ndjson ended early" in done.output) == ((3, True) if cut else (0, False))
+
+
 def test_a_type_that_was_not_exported_is_unknown_not_empty(few: Path, tmp_path: Path) -> None:
     (few / "Condition.ndjson").unlink()
     audit(few, tmp_path / "out", "--exact")

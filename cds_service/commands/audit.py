@@ -21,6 +21,7 @@ from cds_service.population.compare import SAME, compare_patient, comparison
 from cds_service.population.encounters import ENCOUNTERS, replay_patient, replay_summary
 from cds_service.population.made import write_made
 from cds_service.population.monthly import MONTHS, monthly_patient
+from cds_service.population.ndjson import COMPLETE
 from cds_service.population.outputs import write_audit
 from cds_service.population.report import replay_page
 from cds_service.record.sources import SOURCES
@@ -151,6 +152,15 @@ def audit_command(
         _audit(audited, out, options, library, exact, parquet=not no_parquet)
     else:
         _replay(audited, out, options, library, exact, at)
+    sys.exit(_told_incomplete(audited))
+
+
+def _told_incomplete(audited: Audited) -> int:
+    """Say which files ended early; the exit code for it."""
+    early = [file.name for file in audited.input.files if file.ending != COMPLETE]
+    if early:
+        click.echo(f"  incomplete: {', '.join(early)} ended early; their types are unknown for everybody", err=True)
+    return INCOMPLETE if early else 0
 
 
 def _audit(audited: Audited, out: Path, options: Options, library: RuleLibrary, exact: bool, parquet: bool) -> None:
@@ -164,10 +174,6 @@ def _audit(audited: Audited, out: Path, options: Options, library: RuleLibrary, 
     lines = summary["input"]["lines"]
     bad = sum(number for fate, number in lines.items() if fate.startswith("bad"))
     click.echo(f"  {lines['in']} lines, {bad} bad; report.html, summary.json, worklist.csv, evaluations.ndjson")
-    early = [file["name"] for file in summary["input"]["files"] if file["ending"] != "complete"]
-    if early:
-        click.echo(f"  incomplete: {', '.join(early)} ended early; their types are unknown for everybody", err=True)
-        sys.exit(INCOMPLETE)
 
 
 def _replay(audited: Audited, out: Path, options: Options, library: RuleLibrary, exact: bool, at: str) -> None:
@@ -196,7 +202,7 @@ def compare_command(
 ) -> None:  # fmt: skip
     """To whom in FOLDER the cards/ folder RULES_B says something else than RULES_A.
 
-    Exit code 0: to nobody. 4: to somebody; so that a review can ask for a look.
+    Exit code 0: to nobody. 4: to somebody; so that a review can ask for a look. 3: to nobody, but a file ended early.
     """
     options = options_of(as_of, workers, memory, parts, exported)
     old, new = read_rule_set(rules_a), read_rule_set(rules_b)
@@ -222,7 +228,8 @@ def compare_command(
             for change, reasons in compared["byReason"].get(name, {}).items():
                 for why, number in list(reasons.items())[:3]:
                     click.echo(f"    {change} {number}: {why}")
-    sys.exit(CHANGED if compared["changed"] else 0)
+    incomplete = _told_incomplete(audited)
+    sys.exit(CHANGED if compared["changed"] else incomplete)
 
 
 def _tell_differences(found: list[Difference]) -> None:

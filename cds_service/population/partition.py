@@ -76,8 +76,9 @@ class Partitioned(Struct, kw_only=True):
 
 
 def whole_input(parts: int, tallies: Sequence[Tally]) -> Partitioned:
-    """What all files held, each told of once."""
-    lost = {kind for tally in tallies if tally.ending != COMPLETE for kind in (tally.types or {ANY_TYPE: 0})}
+    """What all files held, each told of once. Of a file of several types any may stand in what could not be read."""
+    early = [tally.types for tally in tallies if tally.ending != COMPLETE]
+    lost = {kind for types in early for kind in (types if len(types) == 1 else {ANY_TYPE: 0})}
     kept = sum(tally.fates.get(fate, 0) for tally in tallies for fate in (KEPT, LOST_OF_SOMEBODY))
     return Partitioned(parts=parts, files=list(tallies), kept=kept, lost_types=sorted(lost))
 
