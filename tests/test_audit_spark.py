@@ -112,7 +112,7 @@ def test_spark_says_byte_for_byte_what_one_machine_says(spark: None, faulty: Pat
 def test_a_uri_is_read_where_the_tasks_are_and_a_replay_is_the_same(spark: None, faulty: Path, tmp_path: Path) -> None:
     monthly = ["--at", "monthly", "--exported", "all"]
     assert audit(f"file://{faulty}", tmp_path / "a", "--engine", "spark", *monthly).exit_code == 3
-    assert audit(faulty, tmp_path / "b", "--workers", "1", *monthly).exit_code == 0
+    assert audit(faulty, tmp_path / "b", "--workers", "1", *monthly).exit_code == 3
     assert outputs(tmp_path / "a") == outputs(tmp_path / "b")
     assert (tmp_path / "a" / "replay.ndjson").stat().st_size > 1000
 
