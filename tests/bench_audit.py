@@ -74,10 +74,10 @@ def audited(folder: Path, out: Path, workers: int) -> float:
 
 
 class Watch:
-    """The most memory that any process started meanwhile had, in kB: the system keeps it, so it is asked at times."""
+    """The most memory that each process started meanwhile had, in kB: the system keeps it, so it is asked at times."""
 
     def __enter__(self) -> Watch:
-        self.most = 0
+        self.last: dict[str, int] = {}  # by process; until it runs its own program it has its parent's memory
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
@@ -92,7 +92,8 @@ class Watch:
             for task in Path("/proc/self/task").iterdir():
                 for child in _told(task / "children").split():
                     found = re.search(r"VmHWM:\s+(\d+) kB", _told(Path("/proc") / child / "status"))
-                    self.most = max(self.most, int(found[1]) if found else 0)
+                    if found:
+                        self.last[child] = int(found[1])
 
 
 def _told(file: Path) -> str:
@@ -127,7 +128,7 @@ def main() -> int:
             started = time.process_time()
             least = floor(folder)
             least_cpu = time.process_time() - started
-        worker = watch.most / 1024
+        worker = max(watch.last.values()) / 1024
         share = least / ours
         load, *_ = os.getloadavg()
         print(
