@@ -29,11 +29,12 @@ from cds_service.rules.library import RuleLibrary, load_library
 from cds_service.store.append import append, batch_of, new_chain
 from cds_service.store.database import Database
 from cds_service.store.decision import Decision
+from cds_service.store.period import written
 from cds_service.store.pseudonyms import pseudonym
 from cds_service.store.schema import feedback
 from cds_service.store.schema_version import upgrade
 from cds_service.store.sealed_inputs import InputKeys
-from cds_service.web.recording import decision_of, written
+from cds_service.web.recording import decision_of
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 END = datetime(2026, 11, 23, tzinfo=UTC)

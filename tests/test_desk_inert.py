@@ -36,8 +36,9 @@ from cds_service.store import desk_log, stops
 from cds_service.store.append import append, batch_of, new_chain
 from cds_service.store.database import Database
 from cds_service.store.decision import Decision
+from cds_service.store.period import written
 from cds_service.store.schema import feedback
-from cds_service.web.recording import decision_of, written
+from cds_service.web.recording import decision_of
 
 NOW = datetime.now(UTC)
 HOSTILE = [

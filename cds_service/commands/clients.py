@@ -19,6 +19,7 @@ from cds_service.registry import registry_of
 from cds_service.settings import Settings, load_settings
 from cds_service.store.clients import ClientStore
 from cds_service.store.database import Database
+from cds_service.store.period import written
 from cds_service.trust.clients import DEFAULT_ALGORITHMS, Client, ClientRegistry, client_of
 from cds_service.trust.fhir_server import load_keys
 from cds_service.trust.key_sets import KeySet, read_key_set
@@ -70,9 +71,7 @@ def add(client_id: str, jwks: Path | None, replace: bool, **given: Any) -> None:
         raise InputError(f"{client.id}: client {other.id} has the same issuer and tenant")
     if client.jwks is not None:
         _refuse_unusable(read_key_set(client.jwks, client.algorithms))
-    ClientStore(database).put(
-        client.id, msgspec.json.encode(client).decode(), datetime.now(UTC).isoformat(timespec="milliseconds")
-    )
+    ClientStore(database).put(client.id, msgspec.json.encode(client).decode(), written(datetime.now(UTC)))
     click.echo(f"{client.id} is registered. See: cds-service client test {client.id}")
 
 

@@ -20,6 +20,7 @@ from cds_service.settings import Settings, load_settings
 from cds_service.store.database import Database
 from cds_service.store.feedback import FeedbackStore
 from cds_service.store.logged import count_since, logged_since
+from cds_service.store.period import written
 from cds_service.store.prune import prune as prune_store
 from cds_service.store.readiness import condition_of
 from cds_service.store.schema_version import require_schema, upgrade
@@ -62,7 +63,7 @@ def _from(since: str | None) -> str:
     except ValueError:
         raise InputError(f"--since {since}: give a date (2026-11-22) or an instant (2026-11-22T10:00:00Z)") from None
     when = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-    return when.astimezone(UTC).isoformat(timespec="milliseconds")
+    return written(when)
 
 
 @click.group("db")
@@ -138,7 +139,7 @@ def prune_command(keep_days: int, keep_inputs_days: int | None, keep_desk_log_da
     database = _open()
     now = datetime.now(UTC)
     before, inputs_before, desk_log_before = (
-        "" if days is None else (now - timedelta(days=days)).isoformat(timespec="milliseconds")
+        "" if days is None else written(now - timedelta(days=days))
         for days in (keep_days, keep_days if keep_inputs_days is None else keep_inputs_days, keep_desk_log_days)
     )
     gone = prune_store(database, before, inputs_before, desk_log_before)

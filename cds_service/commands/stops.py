@@ -13,6 +13,7 @@ from cds_service.rules.library import load_library
 from cds_service.settings import load_settings
 from cds_service.store.database import Database
 from cds_service.store.desk_log import note
+from cds_service.store.period import written
 from cds_service.store.stops import lift, reason_problem, stop, stopped
 
 Change = Callable[[Database, str, str, str, str], bool]
@@ -52,7 +53,7 @@ def _change(change: Change, route: str, rule: str, reason: str, by: str) -> bool
     if problem or not by:
         raise InputError(problem or "--by: give your name")
     database = _database()
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    at = written(datetime.now(UTC))
     done = change(database, rule, by, reason, at)
     if done:
         note(database, at=at, who=by, role="operator", method="command", route=f"cds-service {route}", subject=rule,

@@ -11,11 +11,12 @@ from flask import Blueprint, Response
 from cds_service.errors import MethodNotAllowed
 from cds_service.hooks.feedback import parse_feedback
 from cds_service.store.feedback import FeedbackStore
+from cds_service.store.period import written
 from cds_service.web.answers import json_answer, request_id
 from cds_service.web.health import Health
 from cds_service.web.hooks_api import read_body, require_known
 from cds_service.web.logs import logger
-from cds_service.web.recording import client_id, written
+from cds_service.web.recording import client_id
 
 
 def feedback_blueprint(store: FeedbackStore, health: Health, now: Callable[[], datetime]) -> Blueprint:

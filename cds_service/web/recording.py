@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Outcome
 from cds_service.store.chain import digest
 from cds_service.store.decision import FETCHED, CardShown, Decision
+from cds_service.store.period import written
 from cds_service.store.pseudonyms import pseudonym
 
 WITHOUT_BLANK = re.compile("[!-~]{1,120}")
@@ -30,11 +31,6 @@ def client_id() -> str:
     """The id of the client that calls; empty where callers are not told apart."""
     client = g.get("client")
     return "" if client is None else str(client.id)
-
-
-def written(when: datetime) -> str:
-    """The time as the tables keep it."""
-    return when.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def decision_of(

@@ -12,11 +12,11 @@ from cds_service.rules.probes import NO_PROBE, probes_of, run_probes
 from cds_service.rules.rule import Outcome
 from cds_service.settings import Settings
 from cds_service.store.database import Database, kind_of
+from cds_service.store.period import written
 from cds_service.store.readiness import StoreCondition, condition_of
 from cds_service.web.health import Health
 from cds_service.web.in_force import RulesInForce
 from cds_service.web.logs import logger
-from cds_service.web.recording import written
 
 STORE_SECONDS = 15.0
 STALE_SECONDS = 4 * STORE_SECONDS  # without a round that ended well: what was found before says nothing of now

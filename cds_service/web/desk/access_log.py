@@ -10,9 +10,9 @@ import re
 from flask import Blueprint, Response, g, request
 
 from cds_service.errors import StoreUnavailable
-from cds_service.record.times import iso, moment
 from cds_service.rules.library import RuleLibrary
 from cds_service.store.desk_log import Entry, entries, note
+from cds_service.store.period import written
 from cds_service.web.answers import outcome
 from cds_service.web.desk.desk import Desk
 from cds_service.web.desk.roles import NOBODY, Role, requires, user
@@ -31,7 +31,7 @@ def log_answer(desk: Desk, role: Role, answer: Response) -> Response:
         return answer
     try:
         note(
-            desk.database, at=iso(moment(desk.now())), who=user().name, role=user().role.name.lower(),
+            desk.database, at=written(desk.now()), who=user().name, role=user().role.name.lower(),
             method=request.method[:8], route=str(request.url_rule or "")[:200], subject=subject_of(desk.library),
             status=answer.status_code,
         )  # fmt: skip
