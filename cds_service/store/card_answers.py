@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -23,7 +23,6 @@ WAITS = (
     (60, "under 1 minute"), (300, "1 to 5 minutes"), (1_800, "5 to 30 minutes"), (14_400, "30 minutes to 4 hours"),
     (86_400, "4 hours to 1 day"), (float("inf"), "over 1 day"),
 )  # fmt: skip
-ENDS, LABELS = zip(*WAITS, strict=True)
 
 
 class CardAnswers(NamedTuple):
@@ -110,14 +109,18 @@ def _summed(given: Mapping[str, Any], last: Mapping[str, Any]) -> Answers:
         for tally in tallies.of(*group):
             tally.given += number
     reasons: Counter[tuple[str, str]] = Counter()
-    waits = dict.fromkeys(LABELS, 0)
+    waits = {label: 0 for _, label in WAITS}
     for (rules, family, outcome, reason), each in alike.items():
-        seconds = [second for second in each if second >= 0]
+        seconds = sorted(each)  # once: the medians then sort what is in order
+        seconds = seconds[bisect_left(seconds, 0.0) :]
         for tally in tallies.of(rules, family):
             tally.said[outcome] += len(each)
             tally.seconds += seconds
-        for second in seconds:
-            waits[LABELS[bisect_right(ENDS, second)]] += 1
+        before = 0
+        for end, label in WAITS:
+            until = bisect_left(seconds, end)
+            waits[label] += until - before
+            before = until
         if outcome == OVERRIDDEN:
             reasons.update({(reason, rule): len(each) for rule in rules_of(rules)})
     rules_read, families_read = ({name: of[name].read() for name in sorted(of)} for of in tallies.named)
