@@ -64,6 +64,28 @@ def test_a_mistake_is_refused_with_file_and_line(pack: Path, file: str, old: str
     assert abs(told[0].line - nearest) <= 2, f"said line {told[0].line}, it is {line}"
 
 
+def test_a_pack_that_was_checked_is_read_alike_without_its_schemas(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = load_library(pack)
+    held: list[str] = []
+    monkeypatch.setattr("cds_service.rules.pack.schema_mistakes", lambda source, _: held.append(source.file) or [])
+    again = load_library(pack, checked_hash=checked.hash)
+    assert held == ["cards/signoff.yaml"]  # which decides nothing about a patient, and is in no hash
+    assert (again.hash, again.contents) == (checked.hash, checked.contents)
+    assert [rule.id for rule in again.rules] == [rule.id for rule in checked.rules]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "said"), [
+    (RULE, "title: Low", "titel: Low", "'titel'"), ("limits.yaml", "to: 48 h", "to: 72 h", "it overlaps with"),
+])  # fmt: skip
+def test_a_pack_that_changed_since_it_was_checked_is_checked_again(
+    pack: Path, file: str, old: str, new: str, said: str
+) -> None:
+    before = load_library(pack).hash
+    spoil(pack, file, old, new)
+    with pytest.raises(ContentError, match=said):
+        load_library(pack, checked_hash=before)
+
+
 def test_every_mistake_is_told_at_once(pack: Path) -> None:
     spoil(pack, RULE, "lab: glucose", "lab: glukose")
     spoil(pack, "rules/dystonia/dystonia-cause-testing.yaml", "DYST-03", "DYST-99")

@@ -63,7 +63,7 @@ def answer_part(job: Job, part: int) -> Done:
 @lru_cache(maxsize=1)
 def _libraries(cards: tuple[Path | None, ...], hashes: tuple[str, ...]) -> tuple[RuleLibrary, ...]:
     """The rules, loaded once in each process."""
-    found = tuple(load_library(root) for root in cards)
+    found = tuple(load_library(root, checked_hash=hash) for root, hash in zip(cards, hashes, strict=True))
     if tuple(library.hash for library in found) != hashes:
         raise InputError("the rules were changed while they were asked: give the command again")
     return found

@@ -117,7 +117,7 @@ def _library(pack: Pack, software: str) -> RuleLibrary:
         folder = tempfile.mkdtemp(prefix="cds-rules-")
         with zipfile.ZipFile(io.BytesIO(pack.zipped)) as archive:
             archive.extractall(folder)
-        library = load_library(Path(folder))
+        library = load_library(Path(folder), checked_hash=pack.hash)
         if library.hash != pack.hash:
             raise InputError("the rules on a worker are not the rules that were sent")
         _LIBRARIES[pack.hash] = library

@@ -128,14 +128,16 @@ def _sources(rules: tuple[Rule, ...], workups: Mapping[str, Workup]) -> frozense
 
 
 def load_library(
-    root: Traversable | Path | None = None, *, signoff_file: Path | None = None, only_signed: bool = False
-) -> RuleLibrary:
+    root: Traversable | Path | None = None, *, signoff_file: Path | None = None, only_signed: bool = False,
+    checked_hash: str = "",
+) -> RuleLibrary:  # fmt: skip
     """The library in a cards/ folder; by default the packaged one. Raises ContentError.
 
     With ``only_signed``, rules without two valid signatures (of the folder, or of ``signoff_file``) run silently.
+    ``checked_hash``: of a library that another process has loaded; see read_pack.
     """
     place = root if root is not None else packaged_cards()
-    pack = read_pack(place)
+    pack = read_pack(place, checked_hash)
     library = compile_pack(pack)
     library.root = place
     library.contents = {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
