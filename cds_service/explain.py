@@ -13,6 +13,7 @@ from cds_service.hooks.strict_json import load
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.rules.evaluate import Evaluation
 
+UUID = "urn:uuid:"
 INSTANCE = "00000000-0000-4000-8000-000000000000"
 
 
@@ -28,7 +29,7 @@ def read_request(name: str, content: bytes) -> HookRequest:
         if len(lines) < 2:
             raise InputError(f"{name}: {problem.text}") from None
         read = [_line(name, number, line) for number, line in enumerate(lines, 1)]
-        return _of_resources(name, [(resource, _name_in_transaction(resource)) for resource in read])
+        return _of_resources(name, [(resource, name_in_transaction(resource)) for resource in read])
     if isinstance(value, dict) and value.get("resourceType") == "Bundle":
         entries = value.get("entry", [])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -48,9 +49,9 @@ def _line(name: str, number: int, line: bytes) -> Any:
         raise InputError(f"{name}:{number}: {problem.text}") from None
 
 
-def _name_in_transaction(resource: Any) -> str | None:
-    """What the entries of a transaction that was made into lines call each other."""
-    return f"urn:uuid:{resource['id']}" if isinstance(resource, dict) and "id" in resource else None
+def name_in_transaction(resource: Any) -> str | None:
+    """What the entries of a transaction call each other: in NDJSON made of one, nothing else is left of a fullUrl."""
+    return f"{UUID}{resource['id']}" if isinstance(resource, dict) and "id" in resource else None
 
 
 def _of_resources(name: str, resources: Sequence[tuple[Any, Any]]) -> HookRequest:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from cds_service.errors import MalformedJson
-from cds_service.explain import INSTANCE
+from cds_service.explain import INSTANCE, UUID, name_in_transaction
 from cds_service.hooks.request import HookRequest
 from cds_service.hooks.strict_json import load
 from cds_service.population.partition import ANY_TYPE
@@ -16,7 +16,6 @@ from cds_service.record.duplicates import reference_of
 from cds_service.record.sources import MEDICATION_SOURCES, PATIENT_KEY, SOURCES
 
 Json = dict[str, Any]
-UUID = "urn:uuid:"
 LOST = {"lost": True}  # an entry without its resource: the Bundle that holds it is not complete
 
 
@@ -134,12 +133,9 @@ def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str
 
 
 def _entry(resource: Json) -> Json:
-    """An entry. What others refer to goes by ``urn:uuid:`` and its id too: in NDJSON made of transactions, whose
-    entries name each other so, nothing else is left of a fullUrl.
-    """
-    if resource["resourceType"] in REFERRED_TYPES:
-        return {"fullUrl": f"{UUID}{resource.get('id')}", "resource": resource}
-    return {"resource": resource}
+    """An entry, with the name by which those of a transaction refer to it."""
+    url = name_in_transaction(resource) if resource["resourceType"] in REFERRED_TYPES else None
+    return {"resource": resource} if url is None else {"fullUrl": url, "resource": resource}
 
 
 def references_to_medications(resources: Sequence[Json]) -> set[str]:
