@@ -473,6 +473,11 @@ def test_values_are_said_with_the_limit_that_would_decide() -> None:
     assert found is not None
     assert found.failing[0].found == ("Total calcium 2.3 mmol/L, not abnormal (its own reference range) (2026-11-22)",)
     assert found.failing[0].needed == "would need below 2 mmol/L (its own reference range)"
+    calcium["referenceRange"][0]["age"] = {"low": {"value": 18, "system": "http://unitsofmeasure.org", "code": "a"}}
+    of_adults = why_not("low-calcium-with-movement", ask(body), library())
+    assert of_adults is not None
+    assert of_adults.failing[0].needed == "would need below 2 mmol/L"
+    del calcium["referenceRange"][0]["age"]
     del calcium["referenceRange"][0]["low"]  # what remains says nothing of low values
     open_below = why_not("low-calcium-with-movement", ask(body), library())
     assert open_below is not None

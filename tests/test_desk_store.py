@@ -520,6 +520,18 @@ def test_the_last_word_on_a_card_counts_and_a_card_sent_again_is_one(database: D
     assert (found.all, found.reasons) == ((1, 0, 1, 3600.0), {("because", "r"): 1})
 
 
+@pytest.mark.parametrize("said_at", ["2026-10-31T10:00:00.000000+00:00", "not a time"])
+def test_an_answer_whose_time_cannot_be_true_counts_without_a_wait(database: Database, said_at: str) -> None:
+    write(database, on(1))
+    with database.writing() as connection:
+        connection.execute(insert(feedback).values(
+            identity="1", received_at="2026-11-01", client_id="", service="s", card_uuid="c1", suggestions="[]",
+            comment_cut=False, outcome="accepted", outcome_at=said_at,
+        ))  # fmt: skip
+    found = answers(database, "", "")
+    assert (found.all, sum(found.waits.values())) == ((1, 1, 0, None), 0)
+
+
 def test_a_card_sent_again_counts_as_it_was_last_sent_and_for_its_own_client(database: Database) -> None:
     (card,) = on(1).cards
     other = replace(card, rules=[{"id": "s", "version": "1"}])
