@@ -122,7 +122,8 @@ def test_what_only_few_wrote_is_shown_to_analysts_alone(tmp_path: Path) -> None:
         (first,) = connection.execute(select(feedback.c.id).limit(1)).one()
         connection.execute(feedback.update().values(outcome="overridden", reason_display="Seen before"))
         connection.execute(feedback.update().where(feedback.c.id == first).values(reason_display="Erika M. declines"))
-        one = {"day": "2026-11-20", "client_id": "ehr-north", "rule_set": "r", "kind": "unread", "count": 1}
+        one = {"kind": "unread", "day": "2026-11-20", "month": "2026-11", "client_id": "ehr-north", "rule_set": "r",
+               "count": 1}  # fmt: skip
         connection.execute(daily_counts.insert(), [
             {**one, "name": "unknown-unit", "detail": "Erika-M"},
             {**one, "name": "unknown-code", "detail": "urn:x|ERIKA"},

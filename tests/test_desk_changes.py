@@ -261,7 +261,7 @@ def test_without_a_file_of_the_hospital_the_page_says_so_instead_of_a_form(tmp_p
 
 def test_what_was_counted_of_the_silent_run_stays_with_the_signature(desk: Flask) -> None:
     today = datetime.now(UTC).date().isoformat()
-    row = {"day": today, "client_id": "main", "rule_set": "x"}
+    row = {"day": today, "month": today[:7], "client_id": "main", "rule_set": "x"}
     counted = [
         {**row, "kind": "views", "name": "", "detail": "silent", "count": 200},
         {**row, "kind": "rule", "name": RULE, "detail": "recommended (silent)", "count": 3},

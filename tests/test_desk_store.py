@@ -39,7 +39,7 @@ from cds_service.store.made_keys import keys_in, make_keys
 from cds_service.store.one_decision import NO_KEY, NOT_KEPT, decision, decision_by_request
 from cds_service.store.prune import prune
 from cds_service.store.pseudonyms import key_of, pseudonym
-from cds_service.store.schema import cards, daily_counts, decisions, feedback, rule_outcomes
+from cds_service.store.schema import REVISIONS, cards, daily_counts, decisions, feedback, rule_outcomes
 from cds_service.store.schema_version import upgrade
 from cds_service.store.sealed_inputs import InputKeys
 from cds_service.store.search import Filters, FoundDecision, count_found, search
@@ -109,13 +109,18 @@ def counted(database: Database) -> Counter[tuple[str, ...]]:
 # The schema's step
 
 
-def test_an_upgrade_keeps_what_is_there_and_counts_it(url: str) -> None:
-    database = Database(url)
-    config = Config()
+def at_revision(url: str, revision: str) -> Database:
+    """A new database with the tables of an older release."""
+    database, config = Database(url), Config()
     config.set_main_option("script_location", str(files("cds_service.store") / "migrations"))
     with database.writing() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
+    return database
+
+
+def test_an_upgrade_keeps_what_is_there_and_counts_it(url: str) -> None:
+    database = at_revision(url, "0001")
     batch = batch_of([on(1), replace(on(2), cards=(), outcomes={"r": "not-applicable", "s": "excluded (silent)"})],
                      new_chain(), None)  # fmt: skip
     before = [{name: value for name, value in row.items() if name != "pseudonym"} for row in batch.decisions]
@@ -125,7 +130,7 @@ def test_an_upgrade_keeps_what_is_there_and_counts_it(url: str) -> None:
         connection.execute(insert(cards), batch.cards)
         chain = text("INSERT INTO chains VALUES (:writer, :after, :started_at, :seq, :hash, :anchor_seq, :anchor_hash)")
         connection.execute(chain, writer | {"seq": 2, "hash": batch.end.hash})
-    assert upgrade(database) == "0002"
+    assert upgrade(database) == REVISIONS[-1]
     assert [{name: row[name] for name in before[0]} for row in rows(database, decisions)] == before
     assert (verify(database).decisions, verify(database).breaks) == (2, ())
     assert counted(database) == recount(database)
@@ -136,6 +141,54 @@ def test_an_upgrade_keeps_what_is_there_and_counts_it(url: str) -> None:
     append(database, batch_of([on(3)], batch.end, None))
     assert (verify(database).decisions, verify(database).breaks) == (3, ())
     database.close()
+
+
+def test_an_upgrade_changes_no_count_and_no_right_to_count(url: str) -> None:
+    database = at_revision(url, "0002")
+    days = ("2025-12-31", "2026-01-01", "2026-01-31")
+    before = [
+        {"kind": "rule", "day": day, "client_id": client, "rule_set": "r", "name": f"rule-{number}",
+         "detail": "excluded", "count": 10**number + place}
+        for place, day in enumerate(days) for client in ("", "a") for number in (1, 2)
+    ]  # fmt: skip
+    values = "VALUES (:kind, :day, :client_id, :rule_set, :name, :detail, :count)"
+    names = "(kind, day, client_id, rule_set, name, detail, count)"
+    grantees = text("SELECT DISTINCT grantee FROM information_schema.role_table_grants WHERE privilege_type = 'UPDATE'"
+                    " AND table_name = 'daily_counts' AND grantee LIKE 'counts_%'")  # fmt: skip
+    role = f"counts_{url.rpartition('/')[2]}"
+    with database.writing() as connection:
+        connection.execute(text(f"INSERT INTO daily_counts {names} {values}"), before)
+        if url.startswith("postgresql"):
+            connection.execute(text(f"CREATE ROLE {role}"))
+            connection.execute(text(f"GRANT UPDATE ON daily_counts TO {role}"))
+    upgrade(database)
+    after = rows(database, daily_counts)
+    assert {row["day"]: row.pop("month") for row in after} == {day: day[:7] for day in days}
+    assert {tuple(sorted(row.items())) for row in after} == {tuple(sorted(row.items())) for row in before}
+    assert len(after) == len(before) == 12
+    with database.reading() as connection:
+        if url.startswith("postgresql"):
+            assert connection.execute(grantees).scalars().all() == [role]
+    database.close()
+
+
+@pytest.mark.parametrize(("since", "until", "of"), [
+    ("", "", [0, 1, 2, 3, 4]), ("2025-12-31", "2026-02-01", [1, 2, 3]), ("2026-01-01", "2026-01-31", [2]),
+    ("2026-01-31", "", [3, 4]), ("", "2026-01-01", [0, 1]), ("2026-01-31T10:00", "2026-02-01T09:00", [3]),
+    ("2026-01-02", "2026-01-30", []), ("2026-02-01", "2026-01-01", []),
+])  # fmt: skip
+def test_sums_are_of_the_days_asked_for_across_months(
+    database: Database, since: str, until: str, of: list[int]
+) -> None:
+    days = ("2025-11-30", "2025-12-31", "2026-01-01", "2026-01-31", "2026-02-01")
+    one = {"kind": "rule", "client_id": "", "rule_set": "r", "name": "a", "detail": "excluded"}
+    with database.writing() as connection:
+        connection.execute(insert(daily_counts), [
+            {**one, "day": day, "month": day[:7], "count": 10**place} for place, day in enumerate(days)
+        ])  # fmt: skip
+    sums = {("a", "excluded"): sum(10**place for place in of)} if of else {}
+    assert analytics.totals(database, since, until).of("rule") == sums
+    assert [count.day for count in analytics.daily(database, since, until, "rule")] == [days[place] for place in of]
 
 
 def test_a_pseudonym_is_covered_by_the_hash(database: Database) -> None:

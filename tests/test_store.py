@@ -96,8 +96,8 @@ def test_an_empty_database_is_refused_with_the_cure_and_left_empty(url: str) -> 
 
 
 @pytest.mark.parametrize(("revision", "said"), [
-    ("0000", r"the schema is 0000, this release needs 0002. Run: cds-service db upgrade"),
-    ("9999", r"the schema \(9999\) is of a newer release; this one knows 0002"),
+    ("0000", r"the schema is 0000, this release needs 0003. Run: cds-service db upgrade"),
+    ("9999", r"the schema \(9999\) is of a newer release; this one knows 0003"),
 ])  # fmt: skip
 def test_an_older_and_a_newer_schema_are_refused_with_the_cure(
     database: Database, revision: str, said: str, monkeypatch: pytest.MonkeyPatch

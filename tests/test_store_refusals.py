@@ -166,7 +166,7 @@ def test_decisions_wait_for_a_schema_that_is_not_there_yet(limited: Limited) -> 
     log = DecisionLog(limited.database, 100, may_upgrade=False)
     log.record(on(1))
     until(lambda: log.failing or log.dropped > 0)
-    limited.tell("UPDATE alembic_version SET version_num = '0002'")
+    limited.tell("UPDATE alembic_version SET version_num = '0003'")
     log.close()
     assert (log.dropped, numbers(limited.owner)) == (0, ["q1-0"])
 

@@ -46,8 +46,8 @@ def counts_of(decisions: Iterable[tuple[Decision, Sequence[Spoken]]]) -> Sequenc
         place = decision.decided_at[:10], decision.client_id, rule_set
         counted.setdefault(place, Counter()).update(_of(decision, outcomes))
     keys = sorted(
-        (kind, *place, name, detail, number)
-        for place, of_place in counted.items()
+        (kind, day[:7], name, detail, day, client, rule_set, number)
+        for (day, client, rule_set), of_place in counted.items()
         for (kind, name, detail), number in of_place.items()
     )
     return [dict(zip((*KEY, "count"), key, strict=True)) for key in keys]

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001", "0002")  # oldest first; the last is the schema that this software reads and writes
+REVISIONS = ("0001", "0002", "0003")  # oldest first; the last is the schema that this software reads and writes
 NUMBER = BigInteger().with_variant(Integer, "sqlite")
 metadata = MetaData()
 
@@ -85,7 +85,8 @@ cards = Table(
     Index("cards_uuid", "card_uuid", "client_id"),
     Index("cards_time", "decided_at"),
 )
-# Derived from the decisions so that they are found and counted fast; no hash covers these two.
+# Derived from the decisions so that they are found and counted fast; no hash covers these two. The key of the counts
+# is in the order in which they are summed: month by month (``month`` is the day's), so that old months are not read.
 rule_outcomes = Table(
     "rule_outcomes",
     metadata,
@@ -101,11 +102,12 @@ daily_counts = Table(
     "daily_counts",
     metadata,
     Column("kind", String(16), primary_key=True),
+    Column("month", String(7), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("detail", String(200), primary_key=True),
     Column("day", String(10), primary_key=True),
     Column("client_id", String(200), primary_key=True),
     Column("rule_set", String(40), primary_key=True),
-    Column("name", String(200), primary_key=True),
-    Column("detail", String(200), primary_key=True),
     Column("count", NUMBER, nullable=False),
     sqlite_with_rowid=False,
 )
