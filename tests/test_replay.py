@@ -352,7 +352,83 @@ def test_where_the_whole_chart_is_refused_it_is_not_known_what_followed(tmp_path
         condition["subject"] = {"reference": f"https://{server}.example/fhir/Patient/a"}
     told, rows = replayed(tmp_path, later, "--exact", "--exported", "all")
     assert (rows["a"]["diagnosed"], rows["a"]["diagnosedNotKnown"]) == ([], ["the chart as a whole is refused"])
+    assert (rows["a"]["followed"], rows["a"]["followedNotKnown"]) == ([], ["the chart as a whole is refused"])
     assert told["diagnosisFollowedAfter"]["not known whether any followed"] == 1
+    assert told["orderOrWorkFollowedAfter"]["not known whether any followed"] == 1
+
+
+# A chart replayed: an order or work that followed the first card
+
+
+# The infant's orders and work → what followed in days, whether only ordered, and what is not known.
+WORK: dict[str, tuple[list[dict[str, Any]], list[tuple[int | None, bool]], list[str]]] = {
+    "none": ([], [], []),
+    "ordered": ([{"authoredOn": "2026-10-13"}], [(12, True)], []),
+    "ordered that day": ([{"authoredOn": "2026-10-01T15:00:00Z"}], [(0, True)], []),
+    "done": ([{"performedDateTime": "2026-10-20"}], [(19, False)], []),
+    "ordered, then done": ([{"authoredOn": "2026-10-13"}, {"performedDateTime": "2026-10-20"}], [(12, True)], []),
+    "in some month": ([{"performedDateTime": "2026-11"}], [(None, False)], []),
+    "at a time unknown": ([{"performedDateTime": None}], [], ["eeg"]),
+    "in the card's month, which began that day": ([{"performedDateTime": "2026-10"}], [(None, False)], []),
+    "in the card's year": ([{"performedDateTime": "2026"}], [], ["eeg"]),
+    "a time unknown, and later": ([{"performedDateTime": None}, {"authoredOn": "2026-10-13"}], [(12, True)], []),
+    "long before": ([{"performedDateTime": "2026-06-01"}], [], []),
+    "in error": ([{"performedDateTime": "2026-10-20", "status": "entered-in-error"}], [], []),
+}  # fmt: skip
+
+
+def chart_with_work(name: str, *works: dict[str, Any]) -> list[dict[str, Any]]:
+    """As ``chart_of``, and these orders and recordings of an EEG."""
+    found = chart_of(name)
+    for place, said in enumerate(works):
+        kind = {"resourceType": "ServiceRequest", "status": "active", "intent": "order"} if "authoredOn" in said else {
+            "resourceType": "Procedure", "status": "completed"}  # fmt: skip
+        elements = {key: value for key, value in said.items() if value is not None}
+        found.append({**kind, "id": f"{name}-{place}", "subject": {"reference": f"Patient/{name}"},
+                      "code": codeable("eeg"), **elements})  # fmt: skip
+    return found
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, Any]]:
+    resources = [item for name, (works, _, _) in WORK.items() for item in chart_with_work(patient_named(name), *works)]
+    return replayed(tmp_path_factory.mktemp("worked"), resources, "--exported", "all", "--exact")
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_an_order_or_work_followed_when_it_is_of_the_first_cards_day_or_later(
+    worked: tuple[Any, dict[str, Any]], name: str
+) -> None:
+    row = worked[1][patient_named(name)]
+    followed = [(item["days"], item["ordered"]) for item in row["followed"] if item["workup"] == "eeg"]
+    assert (followed, row["followedNotKnown"]) == WORK[name][1:]
+    assert all(item["reference"].split("/")[1].startswith(patient_named(name)) for item in row["followed"])
+
+
+def test_each_infant_is_counted_once_by_the_first_order_or_work(worked: tuple[Any, dict[str, Any]]) -> None:
+    counted = {name: number for name, number in worked[0]["orderOrWorkFollowedAfter"].items() if number}
+    assert counted == {"same day": 1, "8 to 30 days": 4, "followed, day not known": 2,
+                       "not known whether any followed": 2, "nothing followed": 3}  # fmt: skip
+
+
+def test_where_orders_may_be_missing_it_is_not_known_that_none_followed(tmp_path: Path) -> None:
+    for place in ("types", "line"):
+        (tmp_path / place).mkdir()
+    exported = [word for kind in ("Condition", "Procedure", "ServiceRequest", "DiagnosticReport", "Encounter")
+                for word in ("--exported", kind)]  # fmt: skip
+    told, rows = replayed(tmp_path / "types", [*chart_of("a"), *chart_with_work("b", {"authoredOn": "2026-10-13"})],
+                          "--exact", *exported)  # fmt: skip
+    assert (rows["a"]["followed"], rows["a"]["followedNotKnown"]) == ([], ["imagingStudies"])
+    assert [item["days"] for item in rows["b"]["followed"]] == [12]
+    counted = told["orderOrWorkFollowedAfter"]
+    assert (counted["not known whether any followed"], counted["nothing followed"], counted["8 to 30 days"]) == (
+        1,
+        0,
+        1,
+    )
+    lost = '{"resourceType": "ServiceRequest", "id": "x", "subject": {"reference": "Patient/a"}, "id": "y"}\n'
+    _, rows = replayed(tmp_path / "line", [*chart_of("a"), *chart_of("b")], "--exact", "--exported", "all", lines=lost)
+    assert (rows["a"]["followedNotKnown"], rows["b"]["followedNotKnown"]) == (["serviceRequests"], [])
 
 
 def test_conditions_without_an_id_are_not_taken_for_each_other(tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ no rule says which disorder it anticipates.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from cds_service.population.attrition import Counts
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.infant_request import Json
-from cds_service.population.leads import BANDS, NOTHING, lead_band, quartiles
+from cds_service.population.leads import BANDS, Followed, WhatFollowed, quartiles
 from cds_service.population.summary import table_of
 from cds_service.record.duplicates import each_once, reference_of
 from cds_service.record.facts import Finding, Presence
@@ -22,46 +22,7 @@ from cds_service.record.times import DAY, Span
 from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth, decided
 
 DISORDER = "disorder"  # a category of groups of codes
-DAY_NOT_KNOWN, NOT_KNOWN = "followed, day not known", "not known whether any followed"
 STATED = {Presence.PRESENT: TRUE, Presence.ABSENT: FALSE}  # by an Observation
-
-
-class Diagnosis(NamedTuple):
-    """A disorder first recorded after the moment. ``days``: the fewest and the most that its date allows."""
-
-    disorder: str
-    days: tuple[int, int]
-    reference: str
-
-
-class Diagnoses(NamedTuple):
-    """What followed for certain; the disorders of which that is not known, and why of others it is not either."""
-
-    followed: tuple[Diagnosis, ...]
-    doubtful: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-
-    @property
-    def days(self) -> int | None:
-        """To the first of those that followed for certain; None: there is none, or its date leaves the day open."""
-        fewest = min((one.days[0] for one in self.followed), default=None)
-        return fewest if fewest == min((one.days[1] for one in self.followed), default=None) else None
-
-    @property
-    def band(self) -> str:
-        """Where the infant is counted."""
-        if self.followed:
-            return DAY_NOT_KNOWN if self.days is None else lead_band(self.days)
-        return NOT_KNOWN if self.doubtful or self.missing else NOTHING
-
-    def as_json(self) -> Json:
-        """The infant's row: ``days`` null where the date leaves the day open."""
-        followed = [
-            {"disorder": one.disorder, "days": one.days[0] if one.days[0] == one.days[1] else None,
-             "reference": one.reference}
-            for one in self.followed
-        ]  # fmt: skip
-        return {"diagnosed": followed, "diagnosedNotKnown": [*self.doubtful, *self.missing]}
 
 
 def is_diagnosis(finding: Finding) -> Truth:
@@ -74,7 +35,7 @@ def is_diagnosis(finding: Finding) -> Truth:
     return STATED.get(finding.presence, UNKNOWN)
 
 
-def diagnoses_after(moment: int, known: Sequence[tuple[Span | None, Json]], record: PatientRecord) -> Diagnoses:
+def diagnoses_after(moment: int, known: Sequence[tuple[Span | None, Json]], record: PatientRecord) -> WhatFollowed:
     """The disorders in the record that were known after the moment, by ``as_of``, and not at it or before.
 
     ``known``: every resource of the record with when it came to be known.
@@ -86,11 +47,11 @@ def diagnoses_after(moment: int, known: Sequence[tuple[Span | None, Json]], reco
             continue
         told = [(is_diagnosis(one), when.get(one.evidence.reference), one.evidence.reference) for one in findings]
         found = _first(name, told, moment, record.as_of)
-        if isinstance(found, Diagnosis):
+        if isinstance(found, Followed):
             followed.append(found)
         elif found is UNKNOWN:
             doubtful.append(name)
-    return Diagnoses(tuple(followed), tuple(doubtful), record.unanswered(FINDING_SOURCES))
+    return WhatFollowed(tuple(followed), tuple(doubtful), record.unanswered(FINDING_SOURCES))
 
 
 def _when_known(known: Sequence[tuple[Span | None, Json]]) -> dict[str, Span | None]:
@@ -109,7 +70,7 @@ def _when_known(known: Sequence[tuple[Span | None, Json]]) -> dict[str, Span | N
 
 def _first(
     name: str, told: Iterable[tuple[Truth, Span | None, str]], moment: int, as_of: int
-) -> Diagnosis | Truth:  # fmt: skip
+) -> Followed | Truth:  # fmt: skip
     """The first word on this disorder when it came after the moment; else FALSE, or UNKNOWN."""
     after: list[tuple[Span, str]] = []
     may_have_been_before = may_follow = False
@@ -129,18 +90,24 @@ def _first(
         return UNKNOWN
     day = moment // DAY
     fewest, most = (min(span.days[end] for span, _ in after) - day for end in (0, 1))
-    return Diagnosis(name, (fewest, most), min(after)[1])
+    return Followed(name, (fewest, most), min(after)[1])
 
 
-def count_diagnoses(found: Diagnoses, counts: Counts) -> None:
+def diagnoses_as_json(found: WhatFollowed) -> Json:
+    """The infant's row: ``days`` null where the date leaves the day open."""
+    followed = [{"disorder": one.name, "days": one.day, "reference": one.reference} for one in found.followed]
+    return {"diagnosed": followed, "diagnosedNotKnown": found.not_known}
+
+
+def count_diagnoses(found: WhatFollowed, counts: Counts) -> None:
     """Count the infant by the first that followed, and by each disorder."""
     counts["diagnosis", found.band] += 1
-    if found.days is not None:
-        counts["diagnosis days", str(found.days)] += 1
+    if found.day is not None:
+        counts["diagnosis days", str(found.day)] += 1
     for one in found.followed:
-        counts["disorder", one.disorder] += 1
-        if one.days[0] == one.days[1]:
-            counts["disorder days", one.disorder, str(one.days[0])] += 1
+        counts["disorder", one.name] += 1
+        if one.day is not None:
+            counts["disorder days", one.name, str(one.day)] += 1
     for name in found.doubtful:
         counts["disorder not known", name] += 1
 
@@ -150,9 +117,7 @@ def diagnoses_summary(counts: Counts, disclosure: Disclosure) -> dict[str, Any]:
     bands, followed = table_of(counts, "diagnosis"), table_of(counts, "disorder")
     doubtful = table_of(counts, "disorder not known")
     return {
-        "diagnosisFollowedAfter": disclosure.table(
-            {name: bands[name] for name in (*BANDS, DAY_NOT_KNOWN, NOT_KNOWN, NOTHING)}
-        ),
+        "diagnosisFollowedAfter": disclosure.table({name: bands[name] for name in BANDS}),
         "diagnosisFollowedDays": _quartiles(counts, disclosure, "diagnosis days"),
         "byDisorder": {
             name: {"followed": disclosure.shown(followed[name]), "notKnown": disclosure.shown(doubtful[name]),

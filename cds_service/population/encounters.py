@@ -12,14 +12,14 @@ from cds_service.hooks.cards import BASIS
 from cds_service.hooks.respond import HookResponse, respond
 from cds_service.population.answers import Asking, Rows, count_faults
 from cds_service.population.attrition import NOT_EVALUATED, Counts
-from cds_service.population.diagnoses import Diagnoses, count_diagnoses, diagnoses_after, diagnoses_summary
+from cds_service.population.diagnoses import count_diagnoses, diagnoses_after, diagnoses_as_json, diagnoses_summary
 from cds_service.population.disclosure import Disclosure
 from cds_service.population.infant_request import Chart, Json, request_of
-from cds_service.population.leads import BANDS, NOTHING, lead_band
+from cds_service.population.leads import BANDS, WhatFollowed
 from cds_service.population.summary import require, table_of
+from cds_service.population.work_followed import count_work, work_after, work_as_json
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.times import DAY, Span, iso, parse_span
-from cds_service.rules.library import RuleLibrary
 
 # When a resource came to be known, by the first of these elements that it has (FHIR R4). A Patient always is.
 KNOWN_BY: Mapping[str, tuple[str, ...]] = {
@@ -109,14 +109,17 @@ def replay(
     for name in firsts:
         counts["rule", name] += 1
     whole = _whole(chart, medications, asking)
-    diagnosed = Diagnoses((), missing=(REFUSED,)) if whole is None else diagnoses_after(first[0], known, whole)
+    work = diagnosed = WhatFollowed((), missing=(REFUSED,))
+    if whole is not None:
+        workups = (item["id"] for card in first[1].body["cards"] for item in card["extension"][BASIS]["workups"])
+        work = work_after(first[0] // DAY, workups, whole, asking.library)
+        diagnosed = diagnoses_after(first[0], known, whole)
     row: Json = {
         "patient": chart.patient, asked_at: len(when), "withCards": said, "firstCard": iso(first[0]),
         "urgency": first[1].body["cards"][0]["indicator"], "firstByRule": firsts,
-        "followed": [] if whole is None else _followed(first, whole, asking.library), **diagnosed.as_json(),
+        **work_as_json(work), **diagnoses_as_json(diagnosed),
     }  # fmt: skip
-    leads = [item["days"] for item in row["followed"]]
-    counts["lead", lead_band(min(leads, default=None))] += 1
+    count_work(work, counts)
     count_diagnoses(diagnosed, counts)
     return Rows({"replay": [orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)]})
 
@@ -158,30 +161,6 @@ def _whole(chart: Chart, medications: Mapping[str, Sequence[Json]], asking: Aski
         return None
 
 
-def _followed(first: tuple[int, HookResponse], whole: PatientRecord, library: RuleLibrary) -> list[dict[str, Any]]:
-    """Of each workup of the first cards: the first order or work of its kind that is recorded on that day or later."""
-    found = []
-    for card in first[1].body["cards"]:
-        for workup in card["extension"][BASIS]["workups"]:
-            item = _first_work(workup["id"], first[0] // DAY, whole, library)
-            if item is not None:
-                found.append({"workup": workup["id"], **item})
-    return found
-
-
-def _first_work(workup: str, day: int, record: PatientRecord, library: RuleLibrary) -> dict[str, Any] | None:
-    concepts = dict.fromkeys(name for way in library.workups[workup].done_or_ordered for name in way.concepts)
-    later = [
-        (work.span.days[0] - day, work.evidence.reference, work.ordered)
-        for name in concepts for work in record.facts.work.get(name, ())
-        if work.span is not None and work.span.days[0] >= day
-    ]  # fmt: skip
-    if not later:
-        return None
-    days, reference, ordered = min(later)
-    return {"days": days, "reference": reference, "ordered": ordered}
-
-
 def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool, asked_at: str) -> Json:
     """How urgent the first card would have been, by which rules one ever came, and how early before what followed."""
     disclosure = Disclosure(exact)
@@ -195,6 +174,6 @@ def replay_summary(counts: Counts, run: Mapping[str, Any], exact: bool, asked_at
         asked_at: counts[asked_at,], f"{asked_at}NotEvaluated": counts[f"{asked_at} not evaluated",],
         "firstCard": disclosure.table(firsts),
         "byRule": disclosure.table(table_of(counts, "rule")),
-        "orderOrWorkFollowedAfter": disclosure.table({name: leads[name] for name in (*BANDS, NOTHING)}),
+        "orderOrWorkFollowedAfter": disclosure.table({name: leads[name] for name in BANDS}),
         **diagnoses_summary(counts, disclosure),
     }  # fmt: skip
