@@ -69,9 +69,17 @@ def test_a_pack_that_was_checked_is_read_alike_without_its_schemas(pack: Path, m
     held: list[str] = []
     monkeypatch.setattr("cds_service.rules.pack.schema_mistakes", lambda source, _: held.append(source.file) or [])
     again = load_library(pack, checked_hash=checked.hash)
-    assert held == ["cards/signoff.yaml"]  # which decides nothing about a patient, and is in no hash
+    assert held == []
     assert (again.hash, again.contents) == (checked.hash, checked.contents)
     assert [rule.id for rule in again.rules] == [rule.id for rule in checked.rules]
+
+
+def test_signatures_that_have_become_unreadable_since_are_refused(pack: Path) -> None:
+    """They are in no hash: nobody's card depends on them."""
+    before = load_library(pack).hash
+    spoil(pack, "signoff.yaml", "signatures:", "signatuers:")
+    with pytest.raises(ContentError, match="signatuers"):
+        load_library(pack, checked_hash=before)
 
 
 @pytest.mark.parametrize(("file", "old", "new", "said"), [

@@ -88,7 +88,8 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
         counts["stage", NOT_EVALUATED] += 1
         return Rows({"evaluations": [_line({"patient": chart.patient, "status": status})]})
     stages = stages_of(record, response.evaluations, asking.library)
-    stage = count_infant(counts, record, response.evaluations, stages)
+    band = age_band(record)
+    stage = count_infant(counts, band, response.evaluations, stages)
     for key in ("unreadable", "ignored"):
         for item in report.get(key, ()):
             counts[key, item["reason"]] += 1
@@ -97,7 +98,7 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
     spoken = [e for e in response.evaluations if e.outcome is not Outcome.NOT_APPLICABLE]
     cards = response.body["cards"]
     row: Json = {
-        "patient": chart.patient, "status": status, "asOf": iso(record.as_of), "age": age_band(record), "stage": stage,
+        "patient": chart.patient, "status": status, "asOf": iso(record.as_of), "age": band, "stage": stage,
         "findings": _findings(response), "rules": [_rule(e, stages[e.rule.id]) for e in spoken],
         "otherAge": [name for name, left_at in stages.items() if left_at == OTHER_AGE],
         "cards": [{"family": card["source"]["topic"]["code"], "urgency": card["indicator"]} for card in cards],

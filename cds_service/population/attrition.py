@@ -19,6 +19,7 @@ UNCHANGED = "not changed since"  # a patient who was not asked about
 NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED = "not evaluated", "other age", "no finding", "excluded"
 NOT_EVALUABLE, DONE, RECOMMENDED, FAILED = "not evaluable", "done or ordered", "recommended", "rule failed"
 STAGES = (NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED, FAILED, NOT_EVALUABLE, DONE, RECOMMENDED)
+LEFT_EARLY = frozenset({OTHER_AGE, NO_FINDING})  # of such a rule nothing else is to be counted
 RANK = {stage: place for place, stage in enumerate(STAGES)}
 OF_OUTCOME = {
     Outcome.EXCLUDED: EXCLUDED, Outcome.DATA_REQUIRED: NOT_EVALUABLE, Outcome.SATISFIED: DONE,
@@ -73,23 +74,22 @@ def cause(missing: str) -> str:
     return _REFERENCE.sub(r"\1", missing)
 
 
-def count_infant(
-    counts: Counts, record: PatientRecord, evaluations: Sequence[Evaluation], stages: Mapping[str, str]
-) -> str:
-    """Count one evaluated infant under every heading; the stage at which they leave."""
+def count_infant(counts: Counts, band: str, evaluations: Sequence[Evaluation], stages: Mapping[str, str]) -> str:
+    """Count one evaluated infant of this age band under every heading; the stage at which they leave."""
     stage = furthest(stages)
-    band = age_band(record)
     counts["stage", stage] += 1
     counts["age", band, stage] += 1
+    counts.update([("rule", *left_at) for left_at in stages.items()])
     documents: dict[str, str] = {}
     causes: set[str] = set()
     workups: dict[str, str] = {}
     for evaluation in evaluations:
         rule = evaluation.rule
         own = stages[rule.id]
-        counts["rule", rule.id, own] += 1
-        if own != documents.get(rule.document):
-            documents[rule.document] = max(own, documents.get(rule.document, own), key=RANK.__getitem__)
+        if RANK[own] > RANK[documents.setdefault(rule.document, own)]:
+            documents[rule.document] = own
+        if own in LEFT_EARLY:
+            continue
         if own == NOT_EVALUABLE:
             lacking = {cause(item) for item in evaluation.missing}
             causes |= lacking

@@ -7,7 +7,7 @@ from typing import Any
 
 from cds_service.population.attrition import DONE, EXCLUDED, NOT_EVALUATED, OTHER_AGE, RECOMMENDED, STAGES, Counts
 from cds_service.population.disclosure import HIDDEN, Disclosure, Shown
-from cds_service.population.summary import rule_stages, table_of
+from cds_service.population.summary import rule_stages, tables_of
 from cds_service.record.times import iso
 from cds_service.rules.library import RuleLibrary
 
@@ -24,10 +24,10 @@ def measure_reports(
     Initial population: evaluated and of the rule's age. Denominator: the rule holds for them (excluded ones with
     it). Numerator: everything it asks for is done or ordered. A hidden number is masked, and the score with it.
     """
-    table = table_of(counts, "stage")
-    yield _report("all-rules", {stage: table[stage] for stage in STAGES}, library, run_id, as_of, disclosure)
+    tables, patients = tables_of(counts), counts["patients",]
+    yield _report("all-rules", {stage: tables["stage",][stage] for stage in STAGES}, library, run_id, as_of, disclosure)
     for rule in library.rules:
-        yield _report(rule.id, rule_stages(counts, rule.id), library, run_id, as_of, disclosure)
+        yield _report(rule.id, rule_stages(tables, patients, rule.id), library, run_id, as_of, disclosure)
 
 
 def _report(

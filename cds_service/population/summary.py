@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +11,10 @@ from cds_service.population.disclosure import Disclosure
 from cds_service.population.partition import Partitioned, Tally
 from cds_service.record.sources import SOURCES
 from cds_service.rules.library import RuleLibrary
+from cds_service.rules.rule import Rule
 
 Json = dict[str, Any]
+Tables = defaultdict[tuple[str, ...], Counter[str]]
 CARDS = ("critical", "warning", "info", "none")  # an infant's most urgent card
 
 
@@ -21,17 +23,17 @@ def summary_of(
     exported: frozenset[str],
 ) -> Json:  # fmt: skip
     """The whole summary. Raises AssertionError when anything that goes in does not come out."""
-    patients = counts["patients",]
-    require("patients by stage", table_of(counts, "stage").total(), patients)
+    patients, tables = counts["patients",], tables_of(counts)
+    require("patients by stage", tables["stage",].total(), patients)
     evaluated = counts["status", "evaluated"]
-    require("patients evaluated or not", evaluated + table_of(counts, "refused").total(), patients)
+    require("patients evaluated or not", evaluated + tables["refused",].total(), patients)
     lines = sum((Counter(tally.fates) for tally in input_.files), Counter[str]())
     require("lines", lines.total(), sum(tally.lines for tally in input_.files))
-    resources = dict(table_of(counts, "resources"))
+    resources = dict(tables["resources",])
     lost = lines["bad, patient known"] - resources.get("bad", 0)
     require("kept lines", resources.get("answered", 0) + resources.get("repeated", 0) + resources.get("bad", 0) + lost,
             input_.kept)  # fmt: skip
-    shown, highest = disclosure.table, table_of(counts, "highest card")
+    shown, highest = disclosure.table, tables["highest card",]
     return {
         "run": dict(run),
         "numbers": disclosure.told,
@@ -40,33 +42,33 @@ def summary_of(
             "lines": {"in": sum(tally.lines for tally in input_.files), **dict(sorted(lines.items()))},
             "resources": resources,
             "notExported": sorted(set(SOURCES) - exported),
-            "lostFor": {"everybody": input_.lost_types, "patients": shown(table_of(counts, "lost"))},
+            "lostFor": {"everybody": input_.lost_types, "patients": shown(tables["lost",])},
         },
         "patients": {
             "all": disclosure.shown(patients), "evaluated": disclosure.shown(evaluated),
-            "notEvaluated": shown(table_of(counts, "refused")),
+            "notEvaluated": shown(tables["refused",]),
             **({"notChangedSince": disclosure.shown(counts[UNCHANGED,])} if "since" in run else {}),
         },
-        "attrition": shown(_staged(table_of(counts, "stage"))),
-        "byAge": {band: shown(_staged(table_of(counts, "age", band))) for band in BAND_NAMES},
+        "attrition": shown(_staged(tables["stage",])),
+        "byAge": {band: shown(_staged(tables["age", band])) for band in BAND_NAMES},
         "byDocument": {
-            document: shown(_staged(table_of(counts, "document", document)))
+            document: shown(_staged(tables["document", document]))
             for document in dict.fromkeys(rule.document for rule in library.rules)
         },
         "byWorkup": {
-            workup: shown(table) for workup in sorted(library.workups) if (table := table_of(counts, "workup", workup))
+            workup: shown(table) for workup in sorted(library.workups) if (table := tables["workup", workup])
         },
-        "byRule": {rule.id: _rule(rule.id, rule.title, rule.document, counts, disclosure) for rule in library.rules},
-        "notEvaluableBy": shown(_by_number(table_of(counts, "cause"))),
+        "byRule": {rule.id: _rule(rule, tables, patients, disclosure) for rule in library.rules},
+        "notEvaluableBy": shown(_by_number(tables["cause",])),
         "cards": {
             "highest": shown({key: highest[key] for key in CARDS if key in highest}),
             "byFamily": {
                 family.id: shown(table)
-                for family in library.families if (table := table_of(counts, "card", family.id))
+                for family in library.families if (table := tables["card", family.id])
             },
         },
         "resourcesInDoubt": {
-            key: shown(_by_number(table_of(counts, key))) for key in ("unreadable", "uncoded", "ignored")
+            key: shown(_by_number(tables[key,])) for key in ("unreadable", "uncoded", "ignored")
         },
     }  # fmt: skip
 
@@ -77,21 +79,29 @@ def require(what: str, found: int, wanted: int) -> None:
         raise AssertionError(f"{what}: {wanted} went in, {found} came out")
 
 
-def rule_stages(counts: Counts, rule_id: str) -> dict[str, int]:
+def rule_stages(tables: Tables, patients: int, rule_id: str) -> dict[str, int]:
     """All patients by the stage at which they leave a rule's way, in the order of the way."""
-    stages = _staged(table_of(counts, "rule", rule_id))
-    stages[NOT_EVALUATED] = counts["patients",] - sum(stages.values())
+    stages = _staged(tables["rule", rule_id])
+    stages[NOT_EVALUATED] = patients - sum(stages.values())
     return stages
 
 
-def _rule(rule_id: str, title: str, document: str, counts: Counts, disclosure: Disclosure) -> Json:
-    stages = rule_stages(counts, rule_id)
-    require(f"rule {rule_id}", sum(stages.values()), counts["patients",])
+def _rule(rule: Rule, tables: Tables, patients: int, disclosure: Disclosure) -> Json:
+    stages = rule_stages(tables, patients, rule.id)
+    require(f"rule {rule.id}", sum(stages.values()), patients)
     return {
-        "title": title, "document": document, "attrition": disclosure.table(stages),
-        "excludedBy": disclosure.table(_by_number(table_of(counts, "excluded by", rule_id))),
-        "missing": disclosure.table(_by_number(table_of(counts, "missing", rule_id))),
+        "title": rule.title, "document": rule.document, "attrition": disclosure.table(stages),
+        "excludedBy": disclosure.table(_by_number(tables["excluded by", rule.id])),
+        "missing": disclosure.table(_by_number(tables["missing", rule.id])),
     }  # fmt: skip
+
+
+def tables_of(counts: Counts) -> Tables:
+    """All counts by heading, then by what follows it; a heading without counts has an empty table."""
+    found: Tables = defaultdict(Counter)
+    for key, number in sorted(counts.items()):
+        found[key[:-1]][key[-1]] = number
+    return found
 
 
 def table_of(counts: Counts, *heading: str) -> Counter[str]:

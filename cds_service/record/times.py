@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from cds_service.record.truth import Truth, decided
@@ -146,6 +147,7 @@ def months_after(birth_day: int, day: int) -> int:
     return (then.year - born.year) * 12 + then.month - born.month - (then.day < born.day)
 
 
+@lru_cache(maxsize=1024)  # rules ask for the same few ages of an infant again and again
 def add_months(day: int, months: int) -> int:
     """The UTC day number of the first day on which ``months`` calendar months are completed."""
     start = date.fromordinal(day + EPOCH_ORDINAL)

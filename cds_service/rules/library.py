@@ -141,7 +141,8 @@ def load_library(
     library = compile_pack(pack)
     library.root = place
     library.contents = {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
-    library.signatures = signatures_in_force(read_signoffs(place, signoff_file), library.contents)
+    signoffs = read_signoffs(place, signoff_file, checks=not checked_hash)
+    library.signatures = signatures_in_force(signoffs, library.contents)
     if only_signed:
         library.silent = frozenset(pack.rules) - library.signatures.keys()
     return library

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 from msgspec import Struct
-from referencing import Registry, Resource
 
 from cds_service.errors import ContentError, Mistake
 from cds_service.rules.yaml_source import Source, parse
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 SINGLE = ("reading", "limits", "criteria", "families", "conflicts", "guidance", "not_acted_on")
 FOLDERS = {"workups": "workup", "documents": "document", "valuesets": "valueset"}
@@ -80,9 +81,11 @@ def read_cases(root: Traversable | Path) -> tuple[dict[str, Source], Source]:
     return found, limits
 
 
-def read_single(root: Traversable | Path, file: Traversable | Path, schema: str) -> tuple[Source, list[Mistake]]:
+def read_single(
+    root: Traversable | Path, file: Traversable | Path, schema: str, *, checks: bool = True
+) -> tuple[Source, list[Mistake]]:
     """One file that decides nothing about a patient (signatures, retired rules), held against its schema."""
-    reader = _Reader(root)
+    reader = _Reader(root, checks=checks)
     return reader.file(file, schema), reader.mistakes
 
 
@@ -125,14 +128,14 @@ def _parse_json(name: str, text: str) -> tuple[Source, list[Mistake]]:
 
 def validators(root: Traversable | Path) -> dict[str, Any]:
     """A JSON Schema validator per kind of file, built once."""
+    from jsonschema import Draft202012Validator  # not for the audit's workers, whose rules another process checked
+    from referencing import Registry, Resource
+
     schemas = [json.loads(file.read_text(encoding="utf-8")) for file in _sorted(root / "schema")]
     registry: Registry[Any] = Registry().with_resources(
         (schema["$id"], Resource.from_contents(schema)) for schema in schemas
     )
-    return {
-        schema["$id"].rsplit("/", 1)[1]: jsonschema.Draft202012Validator(schema, registry=registry)
-        for schema in schemas
-    }
+    return {schema["$id"].rsplit("/", 1)[1]: Draft202012Validator(schema, registry=registry) for schema in schemas}
 
 
 def schema_mistakes(source: Source, validator: Any) -> list[Mistake]:
@@ -143,7 +146,7 @@ def schema_mistakes(source: Source, validator: Any) -> list[Mistake]:
     ]
 
 
-def _place(problem: jsonschema.ValidationError) -> tuple[str | int, ...]:
+def _place(problem: ValidationError) -> tuple[str | int, ...]:
     """The path of what is wrong: of the key that has no place, when that is it."""
     path = tuple(problem.absolute_path)
     if problem.validator == "additionalProperties" and isinstance(problem.instance, dict):
@@ -154,7 +157,7 @@ def _place(problem: jsonschema.ValidationError) -> tuple[str | int, ...]:
     return path
 
 
-def _readable(problem: jsonschema.ValidationError) -> str:
+def _readable(problem: ValidationError) -> str:
     where = ".".join(str(part) for part in problem.absolute_path)
     text = problem.message if len(problem.message) < 300 else f"does not fit {problem.validator}"
     return f"{where}: {text}" if where else text

@@ -84,16 +84,26 @@ def _name_and_subject(name: str) -> tuple[str, str]:
     return (before, subject[:-1]) if bracket and subject.endswith(")") else (plain, "")
 
 
-def read_signoffs(root: Traversable | Path, file: Path | None = None) -> SignOffs:
-    """The sign-offs of a cards/ folder, or of a hospital's own file. Raises ContentError."""
-    source, mistakes = read_single(root, file if file is not None else root / "signoff.yaml", "signoff")
+def read_signoffs(root: Traversable | Path, file: Path | None = None, *, checks: bool = True) -> SignOffs:
+    """The sign-offs of a cards/ folder, or of a hospital's own file. Raises ContentError.
+
+    ``checks``: whether the file is held against its schema; where another process just did that, only one that has
+    become unreadable since is.
+    """
+    place = file if file is not None else root / "signoff.yaml"
+    source, mistakes = read_single(root, place, "signoff", checks=checks)
     if mistakes:
         raise ContentError(mistakes)
-    data = source.data
-    signatures = {
-        rule_id: tuple(Signature(**signature) for signature in signed) for rule_id, signed in data["signatures"].items()
-    }
-    return SignOffs(data["authors"], data["roles"], signatures)
+    try:
+        signatures = {
+            rule_id: tuple(Signature(**signature) for signature in signed)
+            for rule_id, signed in source.data["signatures"].items()
+        }
+        return SignOffs(source.data["authors"], source.data["roles"], signatures)
+    except (AttributeError, KeyError, TypeError):
+        if checks:
+            raise
+    return read_signoffs(root, file)
 
 
 def signatures_in_force(signoffs: SignOffs, contents: Mapping[str, str]) -> dict[str, tuple[Signature, ...]]:

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 import yaml
-from jsonschema import Draft202012Validator
 
 from cds_service.errors import ClientsUnavailable, SettingsError
 from cds_service.trust.addresses import Base, parse_base
@@ -68,8 +67,10 @@ class ClientSource(Protocol):
 
 
 @cache
-def _validator() -> Draft202012Validator:
+def _validator() -> Any:
     text = files("cds_service.trust").joinpath("client.schema.json").read_bytes()
+    from jsonschema import Draft202012Validator  # a twentieth of a second, for those who register clients
+
     return Draft202012Validator(orjson.loads(text))
 
 
