@@ -199,6 +199,12 @@ def test_one_machine_reads_no_uri(tmp_path: Path) -> None:
     assert refused.exit_code == 1 and "--engine spark only" in refused.output
 
 
+def test_a_uri_with_a_password_is_refused_and_told_nowhere(tmp_path: Path) -> None:
+    refused = audit("s3://key:hidden@bucket/export", tmp_path / "out", "--engine", "spark")
+    assert (refused.exit_code, "holds a password" in refused.output, "hidden" in refused.output) == (2, True, False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_uri_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be listed"):
         remote_files(f"file://{tmp_path}/none", 1000)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -26,6 +27,8 @@ class Export(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """See click."""
         if isinstance(value, str) and _URI.fullmatch(value):
+            if ":" in urlsplit(value).netloc.rpartition("@")[0]:  # it would be written beside the results
+                self.fail("the URI holds a password or a secret key; give it by the environment instead", param, ctx)
             return value
         folder: Path = click.Path(exists=True, file_okay=False, path_type=Path).convert(value, param, ctx)
         return folder
