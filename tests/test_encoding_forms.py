@@ -205,6 +205,7 @@ def test_treatment_counts_while_it_runs(kind: str, elements: dict[str, Any], exp
 
 
 MEDICATION = {"resourceType": "Medication", "id": "m1", "code": {"coding": VIGABATRIN}}
+VOID = {"status": "entered-in-error"}
 
 
 @pytest.mark.parametrize("kind", ["MedicationRequest", "MedicationStatement"])
@@ -216,6 +217,9 @@ MEDICATION = {"resourceType": "Medication", "id": "m1", "code": {"coding": VIGAB
         ({"medicationReference": {"reference": "Medication/m1/_history/3"}}, [MEDICATION], "excluded"),
         ({"medicationReference": {"reference": "https://ehr.example/r4/Medication/m1"}}, [MEDICATION], "excluded"),
         ({"medicationReference": {"reference": "Medication/m9"}}, [MEDICATION], "data-required"),
+        ({"medicationReference": {"reference": "Medication/m1"}}, [MEDICATION | VOID], "data-required"),
+        ({"medicationReference": {"reference": "#m1"}, "contained": [MEDICATION | VOID]}, [], "data-required"),
+        ({"medicationReference": {"reference": "Medication/m1"}}, [MEDICATION | {"status": "inactive"}], "excluded"),
         ({"medicationReference": {"display": "vigabatrin"}}, [], "data-required"),
         ({}, [], "data-required"),
         ({"medicationCodeableConcept": {"text": "vigabatrin"}}, [], "recommended"),

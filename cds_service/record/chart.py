@@ -89,7 +89,7 @@ class _Chart:
         names = [*urls, f"{sent['resourceType']}/{resource.id}"] if resource.id else urls
         for name in names:
             if isinstance(resource, Medication):
-                self._sent_medicines[name] = resource.code
+                self._sent_medicines[name] = None if resource.status == "entered-in-error" else resource.code
             else:
                 self._specimens[name] = resource
 

@@ -227,6 +227,7 @@ class MedicationAdministration(Resource, frozen=True, kw_only=True, tag="Medicat
 
 
 class Medication(Resource, frozen=True, kw_only=True, tag="Medication"):
+    status: str | None = None
     code: CodeableConcept | None = None
 
 

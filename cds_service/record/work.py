@@ -123,7 +123,7 @@ def medications_of(
 ) -> list[Medication]:  # fmt: skip
     """The medicines that a resource shows the patient to be on at ``as_of`` (ENCODING §2.7).
 
-    ``sent`` holds the code of every Medication that came along, by reference.
+    ``sent`` holds the code of every Medication that came along, by reference; one entered in error names no medicine.
     """
     match resource:
         case MedicationRequest(status="active" | "on-hold"):
@@ -168,7 +168,8 @@ def _referenced(
     if written.startswith("#"):
         for resource in contained:
             if isinstance(resource, dict) and resource.get("id") == written[1:]:
-                return codeable(resource.get("code"))
+                void = resource.get("status") == "entered-in-error"
+                return None if void else codeable(resource.get("code"))
         return None
     if written in sent:
         return sent[written]
