@@ -68,7 +68,6 @@ def create_app(
     app.extensions["decision_log"] = log
     app.extensions["health"] = health
     app.extensions["database"] = database
-    app.extensions["log_keys"] = keys
     callers = Callers(settings, database, health, clock)
     app.extensions["callers"] = callers
     rules = RulesInForce(library, settings, database)
@@ -79,7 +78,7 @@ def create_app(
     watch = Watch(rules, settings, database, health, clock)
     app.extensions["watch"] = watch
     app.register_blueprint(operations_blueprint(watch, health))
-    desk = Desk(rules, settings, database, watch, clock, health.warnings)
+    desk = Desk(rules, settings, database, watch, clock, keys, health.warnings)
     access = Access(desk)
     app.extensions["access"] = access
     register_desk(app, desk, access.sessions)

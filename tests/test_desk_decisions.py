@@ -17,11 +17,13 @@ import infants
 import pytest
 from faulty import FaultyServer, serves
 from flask import Flask, render_template_string
+from flask.testing import FlaskClient
 from infants import Json, ask, library
 from services import Production, opened
 from sqlalchemy import event, text
 from wire import SAMPLES, post, sample
 
+from cds_service.app import create_app
 from cds_service.errors import StoreUnavailable
 from cds_service.log_keys import NO_KEYS
 from cds_service.record.truth import NEGATION, TRUE, Truth
@@ -33,6 +35,7 @@ from cds_service.rules.rule import Outcome
 from cds_service.rules.sentences import And, Name, Not, Or, Sentence
 from cds_service.rules.smallest_changes import Change, smallest_changes, speaks_when
 from cds_service.rules.written_case import CannotBeWritten, write_case
+from cds_service.settings import Settings
 from cds_service.store.decision import Decision
 from cds_service.store.pseudonyms import key_of, pseudonym
 from cds_service.store.stops import stop
@@ -198,20 +201,26 @@ def test_a_form_of_another_page_turns_no_patient_id_into_a_pseudonym(decided: De
     assert pseudonym(key_of(OTHER_KEY), "", PATIENT) not in answer.text
 
 
-@pytest.mark.parametrize(("patient", "keys", "status", "said"), [
-    (PATIENT, NO_KEYS, 409, "set CDS_PSEUDONYM_KEY"), ("", None, 400, "id as the client sends it"),
-    ("x" * 300, None, 400, "id as the client sends it"),
-])  # fmt: skip
-def test_without_a_key_or_an_id_no_pseudonym_is_made(
-    decided: Decided, monkeypatch: pytest.MonkeyPatch, patient: str, keys: Any, status: int, said: str
-) -> None:
-    token = re.search(r'name="csrf" value="([^"]+)"', decided.page("/decisions"))
+def asked_for(client: FlaskClient, patient: str) -> Any:
+    """The answer to the form that finds a patient."""
+    token = re.search(r'name="csrf" value="([^"]+)"', client.get("/decisions").text)
     assert token is not None
-    if keys is not None:
-        monkeypatch.setitem(decided.app.extensions, "log_keys", keys)
-    answer = decided.client.post("/decisions", data={"csrf": token[1], "patient": patient, "client": "-"})
-    assert (answer.status_code, answer.headers.get("Location")) == (status, None)
-    assert said in answer.text
+    return client.post("/decisions", data={"csrf": token[1], "patient": patient, "client": "-"})
+
+
+@pytest.mark.parametrize("patient", ["", "x" * 300])
+def test_without_an_id_no_pseudonym_is_made(decided: Decided, patient: str) -> None:
+    answer = asked_for(decided.client, patient)
+    assert (answer.status_code, answer.headers.get("Location")) == (400, None)
+    assert "id as the client sends it" in answer.text
+
+
+def test_without_a_key_no_pseudonym_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cds_service.app.log_keys", lambda _: NO_KEYS)
+    app = create_app(Settings(database_url=f"sqlite:///{tmp_path}/none.sqlite3"))
+    answer = asked_for(app.test_client(), PATIENT)
+    assert (answer.status_code, answer.headers.get("Location")) == (409, None)
+    assert "set CDS_PSEUDONYM_KEY" in answer.text
     assert PATIENT not in answer.text
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flask import Flask
 
 from cds_service.hooks.discovery import SERVICE_ID
+from cds_service.log_keys import LogKeys
 from cds_service.record.times import iso, moment
 from cds_service.rules.library import RuleLibrary
 from cds_service.settings import Settings
@@ -26,6 +27,7 @@ class Desk(NamedTuple):
     database: Database
     watch: Watch
     now: Callable[[], datetime]
+    keys: LogKeys
     warnings: Callable[[], list[str]] = list  # what does not stop the service and its operator should know
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import orjson
-from flask import Blueprint, Response, abort, current_app, render_template, request, url_for
+from flask import Blueprint, Response, abort, render_template, request, url_for
 from jinja2 import TemplateError
 from werkzeug.exceptions import NotFound
 
@@ -152,7 +152,7 @@ def audits_blueprint(desk: Desk) -> Blueprint:
         whole = wants_twin()
         with opened(run) as (output, said):
             summary = checked(said)
-            key = _key()
+            key = _key(desk)
             documents = {rule: numbers.document for rule, numbers in summary.by_rule.items()}
             with output.open(EVALUATIONS) as rows:
                 found = find(rows, wanted, documents, 0 if whole else (page - 1) * PAGE, TWIN if whole else PAGE)
@@ -173,7 +173,7 @@ def audits_blueprint(desk: Desk) -> Blueprint:
     def infant(run: str, name: str) -> str:
         with opened(run) as (output, said):
             summary, made = checked(said), output.made()
-            found = stored_infant(output, _key(), name, desk.library) if _PSEUDONYM.fullmatch(name) else None
+            found = stored_infant(output, _key(desk), name, desk.library) if _PSEUDONYM.fullmatch(name) else None
         if found is None:
             abort(404)
         folder = made.folder if made is not None else ""
@@ -216,12 +216,10 @@ def alike(said: dict[str, Any]) -> dict[str, Any]:
     return suppressed(said) if said["run"]["exact"] and said["numbers"] == Disclosure(exact=True).told else said
 
 
-def _key() -> bytes:
-    keys = current_app.extensions.get("log_keys")
-    if keys is None or keys.pseudonym is None:
+def _key(desk: Desk) -> bytes:
+    if desk.keys.pseudonym is None:
         raise BrokenOutput(NO_KEY)
-    key: bytes = keys.pseudonym
-    return key
+    return desk.keys.pseudonym
 
 
 def _download(body: bytes, kind: str, name: str) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, abort, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import NotFound
 
 from cds_service.errors import InvalidRequest, StoreUnavailable
@@ -58,15 +58,15 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
     def find_patient() -> Any:
         """The patient's id comes in a form and goes no further: the answer leads to the pseudonym."""
         g.subject = ""
-        keys = current_app.extensions.get("log_keys")
         patient, client = request.form.get("patient", "").strip(), request.form.get("client", "").strip()
-        if keys is None or keys.pseudonym is None:
+        key = desk.keys.pseudonym
+        if key is None:
             text = "This service gives patients no pseudonyms: set CDS_PSEUDONYM_KEY. Decisions before that have none."
             return render_template("_problem.html", back=ALL, title="No pseudonyms", text=text), 409
         if not patient or len(patient) > 4 * FHIR_ID_LENGTH:
             text = "Give the patient's id as the client sends it in context.patientId."
             return render_template("_problem.html", back=ALL, title="No patient id", text=text), 400
-        g.subject = pseudonym(keys.pseudonym, "" if client == UNNAMED else client, patient)
+        g.subject = pseudonym(key, "" if client == UNNAMED else client, patient)
         return redirect(url_for("decisions.decisions", pseudonym=g.subject), 303)
 
     @pages.get("/decisions/request/<request_id>")
@@ -127,10 +127,9 @@ def decisions_blueprint(desk: Desk) -> Blueprint:
         return (page, 404) if case is not None and case.problem == UNKNOWN_RULE else page
 
     def opened(number: int) -> DecisionView:
-        keys = current_app.extensions.get("log_keys")
         found: StoredDecision | None = None
         if number < 2**63:
-            found = decision(desk.database, number, keys.inputs if keys is not None else None)
+            found = decision(desk.database, number, desk.keys.inputs)
         if found is None:
             abort(404)
         g.subject = f"decision {number} {found.pseudonym}".strip()
