@@ -26,7 +26,7 @@ from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
 from cds_service.rules.rule import Assertion, Family, Outcome, Rule, Workup
 from cds_service.rules.rule_compiler import RuleCompiler
-from cds_service.rules.signoff import Signature, read_signoffs, signatures_in_force
+from cds_service.rules.signoff import Signature, SignOffs, read_signoffs, signatures_in_force
 from cds_service.rules.workup_builder import build_families, build_workups
 
 SILENT = " (silent)"
@@ -46,13 +46,19 @@ CRITERION_SOURCES = {
 
 
 class RuleLibrary:
-    """The compiled knowledge pack, shared by all requests. Whoever made it does not change it once it is in use."""
+    """The compiled knowledge pack, shared by all requests. Whoever made it does not change it once it is in use.
+
+    ``root``: the folder it was read from, where the cases are. ``contents``: rule id → the hash to which its
+    signatures are bound. ``signatures``: of the rules that are signed off. ``silent``: rules that are evaluated and
+    logged, and put nothing on a card.
+    """
 
     def __init__(
         self, *, reading: Reading, rules: tuple[Rule, ...], workups: Mapping[str, Workup],
         families: tuple[Family, ...], assertions: Mapping[str, Assertion], guidance: Mapping[str, Guidance],
         not_acted_on: Mapping[str, str], conflicts: Mapping[str, Any], criteria: int, hash: str,
-        groups: Mapping[str, tuple[str, ...]],
+        groups: Mapping[str, tuple[str, ...]], root: Traversable | Path | None, contents: Mapping[str, str],
+        signatures: Mapping[str, tuple[Signature, ...]], silent: frozenset[str],
     ) -> None:  # fmt: skip
         self.reading = reading
         self.groups = groups
@@ -69,10 +75,10 @@ class RuleLibrary:
             band.id: band for analyte in reading.analytes.values() for bands in analyte.bands.values() for band in bands
         }
         self.criteria_count = criteria
-        self.root: Traversable | Path | None = None  # the folder it was read from, where the cases are
-        self.silent: frozenset[str] = frozenset()  # rules that are evaluated and logged, and put nothing on a card
-        self.signatures: Mapping[str, tuple[Signature, ...]] = {}  # of the rules that are signed off
-        self.contents: Mapping[str, str] = {}  # rule id → the hash to which its signatures are bound
+        self.root = root
+        self.contents = contents
+        self.signatures = signatures
+        self.silent = silent
 
     def speaking_as(self, signatures: Mapping[str, tuple[Signature, ...]], silent: frozenset[str]) -> RuleLibrary:
         """The same rules with these signatures, of which these are silent."""
@@ -138,18 +144,17 @@ def load_library(
     """
     place = root if root is not None else packaged_cards()
     pack = read_pack(place, checked_hash)
-    library = compile_pack(pack)
-    library.root = place
-    library.contents = {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
     signoffs = read_signoffs(place, signoff_file, checks=not checked_hash)
-    library.signatures = signatures_in_force(signoffs, library.contents)
-    if only_signed:
-        library.silent = frozenset(pack.rules) - library.signatures.keys()
-    return library
+    return compile_pack(pack, root=place, signoffs=signoffs, only_signed=only_signed)
 
 
-def compile_pack(pack: Pack) -> RuleLibrary:
-    """The library of a parsed pack. Raises ContentError with every unknown name and unreadable sentence."""
+def compile_pack(
+    pack: Pack, *, root: Traversable | Path | None = None, signoffs: SignOffs | None = None, only_signed: bool = False
+) -> RuleLibrary:
+    """The library of a parsed pack, nothing of it signed without ``signoffs``.
+
+    Raises ContentError with every unknown name and unreadable sentence.
+    """
     mistakes: list[Mistake] = []
     reading = build_reading(pack, mistakes)
     if mistakes:
@@ -167,10 +172,13 @@ def compile_pack(pack: Pack) -> RuleLibrary:
     rules = [rule for slug, source in pack.rules.values() if (rule := compiler.compile(slug, source)) is not None]
     if mistakes:
         raise ContentError(mistakes)
+    contents = {} if signoffs is None else {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
+    signatures = {} if signoffs is None else signatures_in_force(signoffs, contents)
     return RuleLibrary(
         reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,
         guidance=guidance, not_acted_on=not_acted_on.data, conflicts=pack.single["conflicts"].data,
-        criteria=builder.count, hash=pack.hash, groups=builder.groups,
+        criteria=builder.count, hash=pack.hash, groups=builder.groups, root=root, contents=contents,
+        signatures=signatures, silent=frozenset(pack.rules) - signatures.keys() if only_signed else frozenset(),
     )  # fmt: skip
 
 
