@@ -519,6 +519,16 @@ def kept_packs(folder: Path) -> list[str]:
     return sorted(file.name for file in (folder / "temporary").rglob("*.zip"))
 
 
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.REVIEWER])
+def test_who_has_nothing_to_compare_with_is_told_how_to_have_it(tmp_path: Path, role: Role) -> None:
+    release = tmp_path / "releases"
+    for name, folder in (("none", None), ("one", release)):
+        (tmp_path / name).mkdir()
+        page = Person(desk_in_production(tmp_path / name, releases_dir=folder), role).get("/compare").text
+        assert ("CDS_RELEASES_DIR" in page) is (folder is None)
+        shutil.copytree(CARDS, release / "earlier", dirs_exist_ok=True)
+
+
 def upload(person: Person, content: bytes) -> Any:
     fields = {"csrf": person.form_token(), "pack": (io.BytesIO(content), "cards.zip")}
     return person.call("POST", "/compare/upload", data=fields)
