@@ -27,7 +27,7 @@ from cds_service.population.synthetic.synthetic_infants import infants, write_po
 from cds_service.rules.pack import packaged_cards
 
 WORKERS = 2
-PATIENTS = 60
+PATIENTS, PARTS = 60, 12
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
@@ -114,7 +114,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(source: str, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "cds_service.cli", "audit", source, "--out", str(out), "--as-of", DAY.isoformat(),
-            "--exact", "--exported", "all", "--parts", "12", *more]  # fmt: skip
+            "--exact", "--exported", "all", "--parts", str(PARTS), *more]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -148,5 +148,6 @@ def test_a_cluster_that_loses_an_executor_says_what_one_machine_says(
         eventually(lambda: driver.poll() is not None or any((out / ".work").glob("done-*")), "a finished part")
         assert driver.poll() is None, log.read_text()
         os.kill(cluster.executors()[0], signal.SIGKILL)
+        assert len(list((out / ".work").glob("done-*"))) < PARTS  # so some of its parts have to be answered again
         assert driver.wait(120) == 0, log.read_text()
     assert outputs(out) == here

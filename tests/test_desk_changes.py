@@ -521,12 +521,12 @@ def kept_packs(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.REVIEWER])
 def test_who_has_nothing_to_compare_with_is_told_how_to_have_it(tmp_path: Path, role: Role) -> None:
-    release = tmp_path / "releases"
-    for name, folder in (("none", None), ("one", release)):
+    releases = tmp_path / "releases"
+    shutil.copytree(CARDS, releases / "earlier")
+    for name, folder in (("none", None), ("one", releases)):
         (tmp_path / name).mkdir()
         page = Person(desk_in_production(tmp_path / name, releases_dir=folder), role).get("/compare").text
         assert ("CDS_RELEASES_DIR" in page) is (folder is None)
-        shutil.copytree(CARDS, release / "earlier", dirs_exist_ok=True)
 
 
 def upload(person: Person, content: bytes) -> Any:

@@ -68,9 +68,9 @@ class ClientSource(Protocol):
 
 @cache
 def _validator() -> Any:
-    text = files("cds_service.trust").joinpath("client.schema.json").read_bytes()
     from jsonschema import Draft202012Validator  # a twentieth of a second, for those who register clients
 
+    text = files("cds_service.trust").joinpath("client.schema.json").read_bytes()
     return Draft202012Validator(orjson.loads(text))
 
 
