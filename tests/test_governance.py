@@ -55,6 +55,9 @@ def test_two_people_of_two_roles_let_a_rule_speak(pack: Path) -> None:
     assert RULE not in library.silent
     assert [signature.by for signature in library.signatures[RULE]] == ["Anna Berg", "Ola Dahl"]
     assert len(library.silent) == len(library.rules) - 1
+    worker = load_library(pack, only_signed=True, checked_hash=library.hash)
+    assert (worker.signatures, worker.silent) == (library.signatures, library.silent)
+    assert worker.contents == {RULE: library.contents[RULE]}
 
 
 def test_a_hospital_signs_in_its_own_file(pack: Path, tmp_path: Path) -> None:

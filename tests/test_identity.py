@@ -17,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 
 from cds_service.settings import Profile, Settings
 from cds_service.trust.identity import AT_ONCE, Attempt, IdentityProvider, NotIdentified, Registration
-from cds_service.trust.outbound import Trouble, Unreachable
+from cds_service.trust.trouble import Trouble, Unreachable
 
 NOW = 1_790_000_000
 ISSUER = "https://idp.example"

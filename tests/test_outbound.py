@@ -45,7 +45,8 @@ from cds_service.trust.breaker import AT_ONCE, FAILURES, PAUSE, WINDOW, Breaker,
 from cds_service.trust.clients import Client
 from cds_service.trust.deadline import Deadline
 from cds_service.trust.fhir_server import FhirAccess, FhirCalls, load_keys
-from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, PIECE, Line, Route, Trouble, Unreachable
+from cds_service.trust.outbound import LARGEST_ON_THE_WIRE, PIECE, Line, Route
+from cds_service.trust.trouble import Trouble, Unreachable
 
 TOKEN = "canary-token-8f3a"  # noqa: S105
 SOON = 0.5  # the deadline of most tests here, in seconds

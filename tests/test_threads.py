@@ -20,7 +20,8 @@ from cds_service.trust.addresses import parse_base
 from cds_service.trust.breaker import AT_ONCE, FAILURES
 from cds_service.trust.clients import Client, ClientRegistry, client_of
 from cds_service.trust.fhir_server import LINES, MOST_AT_ONCE, FhirCalls
-from cds_service.trust.outbound import Route, Trouble
+from cds_service.trust.outbound import Route
+from cds_service.trust.trouble import Trouble
 from cds_service.web.front import WAITING_AT_ONCE, Front
 from cds_service.web.hooks_api import LARGEST_BODY
 

@@ -15,7 +15,7 @@ from cds_service.errors import InputError
 from cds_service.population.ndjson import COMPLETE, SourceFile
 from cds_service.population.partition import disk_refused
 from cds_service.trust.exchange import Reply
-from cds_service.trust.outbound import Unreachable
+from cds_service.trust.trouble import Unreachable
 
 NDJSON = "application/fhir+ndjson, application/x-ndjson, application/ndjson;q=0.9, */*;q=0.1"
 NO_ENTRY = "status 401"

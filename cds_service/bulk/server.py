@@ -11,7 +11,7 @@ import orjson
 from cds_service.bulk.backend import Tokens
 from cds_service.errors import InputError
 from cds_service.trust.exchange import Origins, Reply, ask, download
-from cds_service.trust.outbound import Trouble, Unreachable
+from cds_service.trust.trouble import Trouble, Unreachable
 
 TRIES = 8  # then whatever came is what there is: about ten minutes
 SHORTEST, FIRST, LONGEST = 1.0, 2.0, 300.0  # seconds between two requests, when the server does not say

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urljoin
 
 from cds_service.errors import MalformedJson
@@ -19,8 +19,10 @@ from cds_service.hooks.request import HookRequest
 from cds_service.hooks.strict_json import load
 from cds_service.rules.library import RuleLibrary
 from cds_service.trust.addresses import Base, parse_base
-from cds_service.trust.fhir_server import FhirAccess, Get, Hindrance
-from cds_service.trust.outbound import Trouble, Unreachable
+from cds_service.trust.trouble import Hindrance, Trouble, Unreachable
+
+if TYPE_CHECKING:  # an audit calls nobody, so its workers need not load what could
+    from cds_service.trust.fhir_server import FhirAccess, Get
 
 MOST_PAGES = 5
 MORE_PAGES = "not every page could be read"

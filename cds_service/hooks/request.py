@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cds_service.errors import InvalidRequest
 from cds_service.hooks.strict_json import load
 from cds_service.record.times import parse_as_of
-from cds_service.trust.fhir_server import AccessToken
+from cds_service.trust.access_token import AccessToken
 
 HOOK = "patient-view"
 AS_OF = "example.infant-motor-cds.as-of"

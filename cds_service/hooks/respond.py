@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cds_service.errors import DataMissing
 from cds_service.hooks.cards import cards_of
@@ -19,7 +19,9 @@ from cds_service.rules.evaluate import Evaluation
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import recommend
 from cds_service.rules.rule import Outcome
-from cds_service.trust.fhir_server import FhirAccess
+
+if TYPE_CHECKING:
+    from cds_service.trust.fhir_server import FhirAccess
 
 EVALUATION = "example.infant-motor-cds.evaluation"
 

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cds_service.errors import InputError
-from cds_service.population.audit import Progress
 from cds_service.population.ndjson import SourceFile, source_files
 from cds_service.population.partition import (
     LINES,
@@ -31,6 +30,9 @@ from cds_service.population.partition import (
 )
 from cds_service.population.pieces import Piece, tasks_of
 from cds_service.population.pool import Done, Job, answer_part
+
+if TYPE_CHECKING:  # a worker need not load the command
+    from cds_service.population.audit import Progress
 
 AHEAD = 4  # tasks that wait for each process
 T = TypeVar("T")

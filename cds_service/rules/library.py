@@ -140,18 +140,21 @@ def load_library(
     """The library in a cards/ folder; by default the packaged one. Raises ContentError.
 
     With ``only_signed``, rules without two valid signatures (of the folder, or of ``signoff_file``) run silently.
-    ``checked_hash``: of a library that another process has loaded; see read_pack.
+    ``checked_hash``: of a library that another process has loaded, to ask the same rules: what was checked there is
+    not checked again (see read_pack), and ``contents`` holds signed rules only.
     """
     place = root if root is not None else packaged_cards()
     pack = read_pack(place, checked_hash)
     signoffs = read_signoffs(place, signoff_file, checks=not checked_hash)
-    return compile_pack(pack, root=place, signoffs=signoffs, only_signed=only_signed)
+    hashed = pack.rules.keys() & signoffs.signatures.keys() if checked_hash else pack.rules.keys()
+    return compile_pack(pack, root=place, signoffs=signoffs, hashed=hashed, only_signed=only_signed)
 
 
 def compile_pack(
-    pack: Pack, *, root: Traversable | Path | None = None, signoffs: SignOffs | None = None, only_signed: bool = False
-) -> RuleLibrary:
-    """The library of a parsed pack, nothing of it signed without ``signoffs``.
+    pack: Pack, *, root: Traversable | Path | None = None, signoffs: SignOffs | None = None,
+    hashed: Iterable[str] = (), only_signed: bool = False,
+) -> RuleLibrary:  # fmt: skip
+    """The library of a parsed pack, nothing of it signed without ``signoffs``. ``hashed``: the rules in ``contents``.
 
     Raises ContentError with every unknown name and unreadable sentence.
     """
@@ -172,7 +175,7 @@ def compile_pack(
     rules = [rule for slug, source in pack.rules.values() if (rule := compiler.compile(slug, source)) is not None]
     if mistakes:
         raise ContentError(mistakes)
-    contents = {} if signoffs is None else {rule_id: content_hash(pack, rule_id) for rule_id in pack.rules}
+    contents = {rule_id: content_hash(pack, rule_id) for rule_id in hashed}
     signatures = {} if signoffs is None else signatures_in_force(signoffs, contents)
     return RuleLibrary(
         reading=reading, rules=tuple(rules), workups=workups, families=families, assertions=assertions,

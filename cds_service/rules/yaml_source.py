@@ -1,6 +1,6 @@
 """Content files as plain data that remembers its lines; YAML's surprises are refused.
 
-PyYAML's C parser gives the node tree; values are built here, so that ``no`` is never false, ``12:30`` never a
+PyYAML's C parser gives the events; values are built here, so that ``no`` is never false, ``12:30`` never a
 number, a key never stands twice and an alias never hides what a file says.
 """
 
@@ -44,53 +44,94 @@ class Source(NamedTuple):
 def parse(file: str, text: str) -> tuple[Source, list[Mistake]]:
     """The file's data and every mistake of form in it."""
     mistakes: list[Mistake] = []
-    lines: dict[Path, int] = {}
     if "\t" in text:
         line = text[: text.index("\t")].count("\n") + 1
         mistakes.append(Mistake(file, line, "a tab: indent with spaces"))
     try:
-        for event in yaml.parse(text, Loader=Loader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-                mistakes.append(Mistake(file, _line(event), "anchors and aliases are not used here"))
-                return Source(file, None, lines), mistakes
-        node = yaml.compose(text, Loader=Loader)
+        builder = _Builder(file, Loader(text), mistakes)
+        return Source(file, builder.document(), builder.lines), mistakes
+    except _Refused:
+        pass
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        mistakes.append(Mistake(file, line, f"not YAML: the character U+{problem.character:04X}"))
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         mistakes.append(Mistake(file, mark.line + 1 if mark else 1, f"not YAML: {problem.problem}"))
-        return Source(file, None, lines), mistakes
-    if node is None:
-        mistakes.append(Mistake(file, 1, "the file is empty"))
-        return Source(file, None, lines), mistakes
-    return Source(file, _build(node, (), file, lines, mistakes), lines), mistakes
+    except RecursionError:
+        mistakes.append(Mistake(file, 1, "lists and mappings within each other without end"))
+    return Source(file, None, {}), mistakes
 
 
-def _build(node: Any, path: Path, file: str, lines: dict[Path, int], mistakes: list[Mistake]) -> Any:
-    lines[path] = node.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(item, (*path, place), file, lines, mistakes) for place, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        built: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in built:
-                mistakes.append(Mistake(file, key_node.start_mark.line + 1, f"the key {key!r} stands twice: keep one"))
-            built[key] = _build(value_node, (*path, key), file, lines, mistakes)
-            lines[(*path, key)] = key_node.start_mark.line + 1
+class _Refused(Exception):
+    """What follows in this file has no meaning; the mistake is told already."""
+
+
+class _Builder:
+    """Values from the events of PyYAML's C parser, each read once."""
+
+    def __init__(self, file: str, loader: Any, mistakes: list[Mistake]) -> None:
+        self.lines: dict[Path, int] = {}
+        self._file = file
+        self._next = loader.get_event
+        self._mistakes = mistakes
+
+    def document(self) -> Any:
+        """The one document of the file."""
+        self._next()  # the stream begins
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            self._mistakes.append(Mistake(self._file, 1, "the file is empty"))
+            return None
+        data = self._value(self._next(), ())
+        self._next()  # the document ends
+        more = self._next()
+        if not isinstance(more, yaml.StreamEndEvent):
+            raise self._refused(more, "a second document: write one in a file")
+        return data
+
+    def _value(self, event: Any, path: Path) -> Any:
+        if event.anchor:  # an alias has it too
+            raise self._refused(event, "anchors and aliases are not used here")
+        if event.tag is not None:
+            self._mistakes.append(Mistake(self._file, _line(event), "tags are not used here"))
+        self.lines[path] = _line(event)
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event, self._file, self._mistakes)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._sequence(path)
+        return self._mapping(path)
+
+    def _sequence(self, path: Path) -> list[Any]:
+        built: list[Any] = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            built.append(self._value(event, (*path, len(built))))
         return built
-    return _scalar(node, file, mistakes)
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        built: dict[str, Any] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent) or event.anchor:
+                raise self._refused(event, "a key is a plain word")
+            key = str(event.value)
+            if key in built:
+                self._mistakes.append(Mistake(self._file, _line(event), f"the key {key!r} stands twice: keep one"))
+            built[key] = self._value(self._next(), (*path, key))
+            self.lines[(*path, key)] = _line(event)
+        return built
+
+    def _refused(self, event: Any, message: str) -> _Refused:
+        self._mistakes.append(Mistake(self._file, _line(event), message))
+        return _Refused()
 
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _scalar(node: Any, file: str, mistakes: list[Mistake]) -> Any:
-    text = str(node.value)
-    line = node.start_mark.line + 1
-    if node.tag.startswith("tag:yaml.org,2002:python"):
-        mistakes.append(Mistake(file, line, "tags are not used here"))
-        return text
-    if node.style:  # quoted or a block: text as it stands; the C parser gives '' for plain
+def _scalar(event: Any, file: str, mistakes: list[Mistake]) -> Any:
+    text = str(event.value)
+    line = _line(event)
+    if event.style:  # quoted or a block: text as it stands; the C parser gives '' for plain
         return text
     if text in ("true", "false"):
         return text == "true"

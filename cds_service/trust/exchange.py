@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 from cds_service.errors import InputError
 from cds_service.trust.addresses import Base, parse_base
 from cds_service.trust.deadline import cutting_itself
-from cds_service.trust.outbound import PIECE, Line, Route, Trouble, Unreachable
+from cds_service.trust.outbound import PIECE, Line, Route
+from cds_service.trust.trouble import Trouble, Unreachable
 
 ASK_SECONDS = 30.0
 DOWNLOAD_SECONDS = 6 * 3600.0  # of one attempt; the next one goes on where it stopped

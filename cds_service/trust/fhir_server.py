@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
+from cds_service.trust.access_token import AccessToken
 from cds_service.trust.addresses import Base, parse_base
 from cds_service.trust.breaker import Breaker, Entry
 from cds_service.trust.clients import Client
 from cds_service.trust.deadline import Deadline
-from cds_service.trust.outbound import Line, Route, Trouble, Unreachable
+from cds_service.trust.outbound import Line, Route
+from cds_service.trust.trouble import Hindrance, Trouble, Unreachable
 
 LINES = 8  # connections of one request
 MOST_AT_ONCE = 64  # requests that fetch in this worker, whoever sent them: half of web/front.py's threads
@@ -24,28 +26,6 @@ KEYS_SECONDS = 5.0
 
 T = TypeVar("T")
 Get = Callable[[str], bytes]
-
-
-class AccessToken:
-    """A FHIR access token: shown nowhere, kept no longer than the request."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return "<token>"
-
-    def header(self) -> dict[str, str]:
-        """The HTTP header that presents it."""
-        return {"Authorization": f"Bearer {self._text}"}
-
-
-class Hindrance(NamedTuple):
-    """Why nothing may be fetched for a request, in words for the integrator."""
-
-    text: str
 
 
 NOT_REGISTERED = Hindrance("not fetched: fhirServer is not a base registered for this client")

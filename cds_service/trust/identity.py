@@ -20,7 +20,8 @@ import orjson
 from cds_service.trust.addresses import parse_base
 from cds_service.trust.deadline import cutting_itself
 from cds_service.trust.key_sets import CURVES, PUBLIC_PARTS, RSA_ALGORITHMS, read_key_set
-from cds_service.trust.outbound import Line, Route, Unreachable
+from cds_service.trust.outbound import Line, Route
+from cds_service.trust.trouble import Unreachable
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, RSAKey

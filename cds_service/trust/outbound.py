@@ -14,7 +14,6 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from enum import Enum
 from http.client import HTTPException
 from ipaddress import ip_address
 from types import TracebackType
@@ -28,6 +27,7 @@ from urllib3.response import BaseHTTPResponse
 from cds_service.errors import InputError
 from cds_service.trust.addresses import Base, may_call
 from cds_service.trust.deadline import Deadline
+from cds_service.trust.trouble import Trouble, Unreachable
 
 SECONDS = 5.0
 LARGEST = 8 * 1024 * 1024
@@ -37,36 +37,6 @@ PIECE = 64 * 1024
 LONGEST_READ = 3600.0  # seconds; the deadline is what counts
 JSON_TYPES = ("application/fhir+json", "application/json", "application/json+fhir", "application/jwk-set+json")
 logging.getLogger("urllib3").setLevel(logging.WARNING)  # it would log URLs, and they name patients
-
-
-class Trouble(Enum):
-    """Why a call brought nothing: a closed set, without any value of the far side."""
-
-    TIMEOUT = "no answer in time"
-    ADDRESS = "its address may not be called"
-    CONNECTION = "no connection, or it broke off"
-    TLS = "its certificate is not accepted"
-    REDIRECT = "it redirects"
-    UNAUTHORIZED = "it refuses the access token"
-    STATUS = "it answered with an error status"
-    CONTENT = "the answer is not JSON"
-    TOO_LARGE = "the answer is too large"
-    UNUSABLE = "the answer could not be used"
-    BUSY = "too many requests wait for this server"
-    OPEN = "this server failed again and again; it is left alone for a while"
-
-    @property
-    def is_outage(self) -> bool:
-        """Whether the server as a whole looks dead, rather than this one question badly asked."""
-        return self in (Trouble.TIMEOUT, Trouble.CONNECTION, Trouble.TLS, Trouble.ADDRESS)
-
-
-class Unreachable(Exception):
-    """A call brought nothing."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        self.trouble = trouble
-        super().__init__(trouble.value)
 
 
 class Route:
