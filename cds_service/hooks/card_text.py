@@ -28,6 +28,7 @@ from cds_service.rules.rule import Family, Rule, Urgency
 SUMMARY_LIMIT = 139  # CDS Hooks 2.0.1, Card Attributes: fewer than 140 characters
 DETAIL_LIMIT = 120  # words; ours
 QUOTED = 2  # passages per rule
+SIZES = (1, 2, 3, 4)  # how many facts and reasons there are room for
 
 
 class Shown(NamedTuple):
@@ -109,30 +110,37 @@ class CardText:
             [item for e in shown.evaluations for item in e.not_known]
             + [item for r in shown.items for item in r.not_known]
         )
-        places = self._places(urgent)
+        basis = self._basis_texts(urgent, QUOTED)
         surety = f"{self._doubtful_limits(shown)}{self._reviewed(shown)}"
         family = [guidance.on_card.says for guidance in self.guidance(shown)[:1]]
         kept = (family,) if shown.family.id == REASSURANCE else (family, []) if shown.urgency is Urgency.INFO else ([],)
-        layouts = sorted(product((1, 2, 3, 4), range(len(places))), key=lambda layout: (layout[1] - layout[0], layout))
-        for (size, place), for_family, done in product(layouts, kept, (already, []) if already else ([],)):
-            text = join_lists(
+
+        def written(size: int, place: str, for_family: list[str], done: list[str]) -> str:
+            return join_lists(
                 {
                     "Why shown": [f"{_some(facts, size)}; {self._age}. {' '.join(because[:size])}"],
                     "Suggested": [" ".join((*_suggested(shown, 2 * size), *for_family, *done))],
                     "Not known": [f"{_some(missing, size)}."] if missing else [],
-                    "Basis": [f"{places[place]} {surety}"],
+                    "Basis": [f"{place} {surety}"],
                 }
             )
+
+        text = written(SIZES[-1], " ".join(basis[:2]), kept[0], already)
+        if words(text) <= DETAIL_LIMIT:  # nearly every card
+            return text
+        places = self._places(urgent, basis)
+        layouts = sorted(product(SIZES, range(len(places))), key=lambda layout: (layout[1] - layout[0], layout))
+        for (size, place), for_family, done in product(layouts, kept, (already, []) if already else ([],)):
+            text = written(size, places[place], for_family, done)
             if words(text) <= DETAIL_LIMIT:
                 return text
         return text
 
-    def _places(self, shown: Shown) -> list[str]:
+    def _places(self, shown: Shown, basis: list[str]) -> list[str]:
         """What may stand under Basis, longest first; the last one names the place and quotes nothing."""
-        basis, shorter = self._basis_texts(shown, QUOTED), self._basis_texts(shown, 1)
         leading = shown.evaluations[0]
         brief = f"{self._place(leading, _cited(leading, shown)[:1])}. {_briefly(leading.rule)}"
-        return list(dict.fromkeys((" ".join(basis[:2]), basis[0], shorter[0], brief)))
+        return list(dict.fromkeys((" ".join(basis[:2]), basis[0], self._basis_texts(shown, 1)[0], brief)))
 
     def guidance(self, shown: Shown) -> list[Guidance]:
         """What may be passed on to the family, of the leading rule's document first."""

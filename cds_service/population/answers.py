@@ -87,19 +87,18 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
         counts["refused", "deceased"] += 1
         counts["stage", NOT_EVALUATED] += 1
         return Rows({"evaluations": [_line({"patient": chart.patient, "status": status})]})
-    stages = stages_of(record, response.evaluations, asking.library)
+    stages = stages_of(record, response.pertinent, asking.library)
     band = age_band(record)
-    stage = count_infant(counts, band, response.evaluations, stages)
+    stage = count_infant(counts, band, response.pertinent, stages, asking.library)
     for key in ("unreadable", "ignored"):
         for item in report.get(key, ()):
             counts[key, item["reason"]] += 1
     for item in report.get("uncoded", ()):
         counts["uncoded", item["looksLike"]] += 1
-    spoken = [e for e in response.evaluations if e.outcome is not Outcome.NOT_APPLICABLE]
     cards = response.body["cards"]
     row: Json = {
         "patient": chart.patient, "status": status, "asOf": iso(record.as_of), "age": band, "stage": stage,
-        "findings": _findings(response), "rules": [_rule(e, stages[e.rule.id]) for e in spoken],
+        "findings": _findings(response), "rules": [_rule(e, stages[e.rule.id]) for e in response.pertinent],
         "otherAge": [name for name, left_at in stages.items() if left_at == OTHER_AGE],
         "cards": [{"family": card["source"]["topic"]["code"], "urgency": card["indicator"]} for card in cards],
     }  # fmt: skip
@@ -136,7 +135,7 @@ def _findings(response: HookResponse) -> dict[str, dict[str, Any]]:
 
 def _worklist(patient: str, age: str, response: HookResponse) -> bytes:
     """One row for people: who, how soon, what is suggested, by which rules and on what evidence."""
-    spoken = [e for e in response.evaluations if e.outcome is Outcome.RECOMMENDED]
+    spoken = [e for e in response.pertinent if e.outcome is Outcome.RECOMMENDED]
     basis = [card["extension"][BASIS] for card in response.body["cards"]]
     workups = [item for part in basis for item in part["workups"]]
     shown = {item["id"] for part in basis for item in part["rules"]}

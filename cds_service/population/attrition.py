@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from cds_service.record.ages import Age
@@ -19,11 +19,10 @@ UNCHANGED = "not changed since"  # a patient who was not asked about
 NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED = "not evaluated", "other age", "no finding", "excluded"
 NOT_EVALUABLE, DONE, RECOMMENDED, FAILED = "not evaluable", "done or ordered", "recommended", "rule failed"
 STAGES = (NOT_EVALUATED, OTHER_AGE, NO_FINDING, EXCLUDED, FAILED, NOT_EVALUABLE, DONE, RECOMMENDED)
-LEFT_EARLY = frozenset({OTHER_AGE, NO_FINDING})  # of such a rule nothing else is to be counted
 RANK = {stage: place for place, stage in enumerate(STAGES)}
 OF_OUTCOME = {
     Outcome.EXCLUDED: EXCLUDED, Outcome.DATA_REQUIRED: NOT_EVALUABLE, Outcome.SATISFIED: DONE,
-    Outcome.RECOMMENDED: RECOMMENDED, Outcome.INTERNAL_ERROR: FAILED, Outcome.NOT_APPLICABLE: NO_FINDING,
+    Outcome.RECOMMENDED: RECOMMENDED, Outcome.INTERNAL_ERROR: FAILED,
 }  # fmt: skip
 AGE_BANDS = (1, 3, 6, 12, 24)  # completed months at which the tables begin a new row; no rule reads them
 NO_AGE = "no birth date"
@@ -46,27 +45,23 @@ def age_band(record: PatientRecord) -> str:
     return BAND_NAMES[reached]
 
 
-def stages_of(record: PatientRecord, evaluations: Sequence[Evaluation], library: RuleLibrary) -> dict[str, str]:
-    """For each rule the stage at which this infant leaves its way. A rule is asked for its age first."""
+def stages_of(record: PatientRecord, pertinent: Sequence[Evaluation], library: RuleLibrary) -> dict[str, str]:
+    """For each rule the stage at which this infant leaves its way. A rule is asked for its age first.
+
+    ``pertinent``: the evaluations of the rules that apply, or might.
+    """
     asked = Asked(record, library.criteria_count)
-    silent: dict[str, str] = {}
-    found = {}
-    for evaluation in evaluations:
-        rule = evaluation.rule
-        if evaluation.outcome is not Outcome.NOT_APPLICABLE:
-            found[rule.id] = OF_OUTCOME[evaluation.outcome]
-            continue
-        stage = silent.get(rule.population)
-        if stage is None:
-            of_age = asked.answer(rule.criteria[rule.population]).truth
-            stage = silent[rule.population] = OTHER_AGE if of_age is FALSE else NO_FINDING
-        found[rule.id] = stage
-    return found
+    early = {name: OTHER_AGE if asked.truth(criterion) is FALSE else NO_FINDING
+             for name, criterion in library.populations.items()}  # fmt: skip
+    stages = {rule.id: early[rule.population] for rule in library.rules}
+    for evaluation in pertinent:
+        stages[evaluation.rule.id] = OF_OUTCOME[evaluation.outcome]
+    return stages
 
 
-def furthest(stages: Mapping[str, str]) -> str:
+def furthest(stages: Iterable[str]) -> str:
     """The stage of the infant: that of the rule that came furthest."""
-    return max(stages.values(), key=RANK.__getitem__, default=NOT_EVALUATED)
+    return max(stages, key=RANK.__getitem__, default=NOT_EVALUATED)
 
 
 def cause(missing: str) -> str:
@@ -74,22 +69,21 @@ def cause(missing: str) -> str:
     return _REFERENCE.sub(r"\1", missing)
 
 
-def count_infant(counts: Counts, band: str, evaluations: Sequence[Evaluation], stages: Mapping[str, str]) -> str:
+def count_infant(
+    counts: Counts, band: str, pertinent: Sequence[Evaluation], stages: Mapping[str, str], library: RuleLibrary
+) -> str:
     """Count one evaluated infant of this age band under every heading; the stage at which they leave."""
-    stage = furthest(stages)
+    stage = furthest(stages.values())
     counts["stage", stage] += 1
     counts["age", band, stage] += 1
     counts.update([("rule", *left_at) for left_at in stages.items()])
-    documents: dict[str, str] = {}
+    for document, rules in library.by_document.items():
+        counts["document", document, furthest([stages[name] for name in rules])] += 1
     causes: set[str] = set()
     workups: dict[str, str] = {}
-    for evaluation in evaluations:
+    for evaluation in pertinent:
         rule = evaluation.rule
         own = stages[rule.id]
-        if RANK[own] > RANK[documents.setdefault(rule.document, own)]:
-            documents[rule.document] = own
-        if own in LEFT_EARLY:
-            continue
         if own == NOT_EVALUABLE:
             lacking = {cause(item) for item in evaluation.missing}
             causes |= lacking
@@ -104,8 +98,6 @@ def count_infant(counts: Counts, band: str, evaluations: Sequence[Evaluation], s
             workups[asked.workup.id] = max(mine, known, key=URGENCY_RANK.__getitem__)
     for item in causes:
         counts["cause", item] += 1
-    for document, own in documents.items():
-        counts["document", document, own] += 1
     for workup, own in workups.items():
         counts["workup", workup, own] += 1
     return stage

@@ -92,12 +92,13 @@ class Local:
         return whole_input(parts, [_tally(file, by_place[place]) for place, file in enumerate(files)])
 
     def answer(self, job: Job, parts: int, left: list[int], finished: Callable[[Done], object]) -> None:
-        """See Engine. The processes end with it."""
+        """See Engine. The processes end after it."""
         if left and not (job.folder / LINES).exists():  # a cluster read them, which left no lines here
             self._read(self._files, job.folder, parts, lambda size: None)
         for done in self._each(partial(answer_part, job, part) for part in left):
             finished(done)
-        self.stop()
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)  # they end while their answers are merged
 
     def _each(self, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
         """What these calls give, in whatever order. Raises InputError when a worker is killed."""

@@ -44,7 +44,8 @@ def each_once(resources: Iterable[Json]) -> list[tuple[str | None, Json]]:
             if resource not in known:
                 known.append(resource)
     found: list[tuple[str | None, Json]] = []
-    for _, several in sorted(chosen.items(), key=lambda item: item[0]):
+    for identity in sorted(chosen):
+        several = chosen[identity]
         standing = several if len(several) == 1 else _standing(several)
         if len(standing) > 1:
             found += [(None, resource) for resource in sorted(standing, key=_canonical)]

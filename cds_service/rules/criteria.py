@@ -19,7 +19,7 @@ from cds_service.record.sources import (
 )
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth, decided
 from cds_service.rules.qualifier_tests import Bound, Test, coded_test
-from cds_service.rules.sentences import Sentence
+from cds_service.rules.sentences import Sentence, TruthOf
 
 NO_GESTATION = "the gestational age at birth (the age was not corrected)"
 
@@ -40,7 +40,7 @@ Ask = Callable[[PatientRecord], Answer]
 
 
 class Criterion(Struct, frozen=True, kw_only=True, eq=False):
-    """A compiled criterion: a question to the record, or a sentence over other criteria.
+    """A compiled criterion: a question to the record, or a sentence over other criteria, which ``holds`` answers.
 
     ``index`` is its place in the library's memo of answers; ``definition`` is what the content file says.
     ``needs``: findings of which at least one has to be present, or possibly so, for the answer to be anything but
@@ -52,6 +52,7 @@ class Criterion(Struct, frozen=True, kw_only=True, eq=False):
     needs: frozenset[str] | None = None
     ask: Ask | None = None
     sentence: Sentence | None = None
+    holds: Callable[[TruthOf], Truth] | None = None
     parts: Mapping[str, Criterion] = {}
 
 
@@ -60,7 +61,9 @@ def finding(concepts: tuple[str, ...], all_of: tuple[Test, ...], any_of: tuple[T
     sources = BIRTH_EVENT_SOURCES if birth_event else FINDING_SOURCES
 
     def qualifies(fact: Finding, state: FindingState) -> Truth:
-        answer = min((test(fact, state) for test in all_of), default=TRUE)
+        answer = TRUE
+        for test in all_of:
+            answer = min(answer, test(fact, state))
         return min(answer, max(test(fact, state) for test in any_of)) if any_of else answer
 
     names = frozenset(concepts)

@@ -12,7 +12,7 @@ from cds_service.rules import criteria
 from cds_service.rules.criteria import Criterion
 from cds_service.rules.qualifier_tests import Bound, Test, coded_test, confirmed_test, number_test
 from cds_service.rules.reading_builder import age
-from cds_service.rules.sentences import SentenceError, names_in, needs_of, parse_sentence
+from cds_service.rules.sentences import SentenceError, compile_sentence, names_in, needs_of, parse_sentence
 from cds_service.rules.yaml_source import Path, Source
 
 FINDING_KEYS = ("every", "finding", "diagnosis", "only_asleep", "implied_by", "first_seen")
@@ -69,7 +69,7 @@ class CriteriaBuilder:
         if unknown:
             return None
         built = Criterion(
-            index=len(self._known), definition=definition, sentence=sentence,
+            index=len(self._known), definition=definition, sentence=sentence, holds=compile_sentence(sentence),
             parts={name: names[name] for name in names_in(sentence)},
             needs=needs_of(sentence, lambda name: names[name].needs),
         )  # fmt: skip

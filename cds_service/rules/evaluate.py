@@ -22,6 +22,18 @@ class Asked:
     def __init__(self, record: PatientRecord, criteria: int) -> None:
         self.record = record
         self._answers: list[Answer | None] = [None] * criteria
+        self._truths: list[Truth | None] = [None] * criteria
+
+    def truth(self, criterion: Criterion) -> Truth:
+        """Whether the criterion holds on this record; why is not worked out for one that joins others."""
+        known = self._truths[criterion.index]
+        if known is None:
+            if criterion.holds is not None:
+                known = criterion.holds(lambda name: self.truth(criterion.parts[name]))
+            else:
+                known = self.answer(criterion).truth
+            self._truths[criterion.index] = known
+        return known
 
     def answer(self, criterion: Criterion) -> Answer:
         """The criterion's answer on this record."""
@@ -37,13 +49,10 @@ class Asked:
         return known
 
     def _composite(self, criterion: Criterion, sentence: Sentence) -> Answer:
-        def truth_of(name: str) -> Truth:
-            return self.answer(criterion.parts[name]).truth
-
-        answered = truth(sentence, truth_of)
-        answers = [self.answer(criterion.parts[name]) for name in deciding(sentence, truth_of)]
+        names = deciding(sentence, lambda name: self.truth(criterion.parts[name]))
+        answers = [self.answer(criterion.parts[name]) for name in names]
         return Answer(
-            answered,
+            self.truth(criterion),
             tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
             tuple(dict.fromkeys(item for answer in answers for item in answer.evidence)),
             tuple(dict.fromkeys(item for answer in answers for item in answer.missing)),
@@ -156,7 +165,7 @@ class Evaluation(Struct, dict=True, eq=False):
         _ = self.evidence, self.recorded, self.not_known, self.limits
 
     def _truth_of(self, name: str) -> Truth:
-        return self._asked.answer(self.rule.criteria[name]).truth
+        return self._asked.truth(self.rule.criteria[name])
 
 
 def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation:
@@ -165,7 +174,7 @@ def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation
         return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
 
     def truth_of(name: str) -> Truth:
-        return asked.answer(rule.criteria[name]).truth
+        return asked.truth(rule.criteria[name])
 
     holds = rule.applies(truth_of)
     if holds is not FALSE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -70,6 +71,10 @@ class RuleLibrary:
         self.not_acted_on = not_acted_on
         self.conflicts = conflicts
         self.hash = hash
+        self.populations = {rule.population: rule.criteria[rule.population] for rule in rules}
+        self.by_document: defaultdict[str, list[str]] = defaultdict(list)
+        for rule in rules:
+            self.by_document[rule.document].append(rule.id)
         self.sources = _sources(rules, workups)
         self.limits: Mapping[str, Band] = {
             band.id: band for analyte in reading.analytes.values() for bands in analyte.bands.values() for band in bands

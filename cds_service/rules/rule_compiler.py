@@ -53,7 +53,7 @@ class RuleCompiler:
         for place, name in enumerate(data.get("conflicts", [])):
             if name not in self._conflicts:
                 self._say(source, ("conflicts", place), f"conflicts.yaml has no {name!r}")
-        if data["population"] not in names:
+        if data["population"] not in self._builder.shared:
             self._say(source, ("population",), f"no shared criterion is called {data['population']!r}")
         used = {data["population"]}
         for sentence in (when, unless, *(item.when for item in recommend)):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cds_service.record.truth import FALSE, NEGATION, TRUE, Truth
+from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z0-9_]*)|(?P<sign>[()])|(?P<other>\S))", re.ASCII)
 
@@ -127,7 +127,8 @@ def _all_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf]
             truth = part(truth_of)
             if truth is FALSE:
                 return FALSE
-            least = min(least, truth)
+            if truth is UNKNOWN:
+                least = UNKNOWN
         return least
 
     return answer
@@ -140,7 +141,8 @@ def _any_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf]
             truth = part(truth_of)
             if truth is TRUE:
                 return TRUE
-            most = max(most, truth)
+            if truth is UNKNOWN:
+                most = UNKNOWN
         return most
 
     return answer
