@@ -180,15 +180,21 @@ def truth(sentence: Sentence, truth_of: TruthOf) -> Truth:
 
 def deciding(sentence: Sentence, truth_of: TruthOf) -> list[str]:
     """The names on which the answer rests: of a true *or* its true parts, of a false *and* its false ones."""
+    return _decided(sentence, truth_of)[1]
+
+
+def _decided(sentence: Sentence, truth_of: TruthOf) -> tuple[Truth, list[str]]:
     match sentence:
         case Name(name):
-            return [name]
+            return truth_of(name), [name]
         case Not(part):
-            return deciding(part, truth_of)
+            answer, names = _decided(part, truth_of)
+            return NEGATION[answer], names
         case And(parts) | Or(parts):
-            whole = truth(sentence, truth_of)
-            relevant = [part for part in parts if truth(part, truth_of) is whole]
-            return [name for part in relevant for name in deciding(part, truth_of)]
+            found = [_decided(part, truth_of) for part in parts]
+            answers = [answer for answer, _ in found]
+            whole = min(answers) if isinstance(sentence, And) else max(answers)
+            return whole, [name for answer, names in found if answer is whole for name in names]
 
 
 def to_text(sentence: Sentence, inside: bool = False) -> str:
