@@ -251,7 +251,7 @@ class _Chart:
         if concept is None or self._reading.vocabulary.of(concept):
             return
         texts = [concept.text or "", *(coding.display or "" for coding in concept.coding)]
-        self._texts.append((reference, element, " ".join(texts)))
+        self._texts.append((reference, element, " ".join(texts).casefold()))
         if not _understood_elsewhere(concept, self._reading):
             self._unknown_codes.update({(c.system or "", c.code): None for c in concept.coding if c.code})
 
@@ -262,12 +262,12 @@ class _Chart:
         if any(word in together for word in words):
             for observation in sorted(self._passed_over, key=reference_of):
                 if observation.get("status") in COUNTED:
-                    text = " ".join(map(str, _texts_of([observation])))
+                    text = " ".join(map(str, _texts_of([observation]))).casefold()
                     self._texts.append((reference_of(observation), "code", text))
         found = (
             Uncoded(reference, element, word)
             for reference, element, text in self._texts
-            if (word := next((word for word in words if word in text.casefold()), None))
+            if (word := next((word for word in words if word in text), None))
         )
         return tuple(dict.fromkeys(found))
 

@@ -42,7 +42,10 @@ class Vocabulary:
             for spelling in spellings(system, code):
                 key = (system, spelling)
                 self.codes[key] = (*self.codes.get(key, ()), self.concepts[name])
-        self._history = tuple(history)
+        prefixes: dict[str, list[str]] = {}
+        for system, prefix in history:
+            prefixes.setdefault(system, []).append(prefix)
+        self._history = {system: tuple(found) for system, found in prefixes.items()}
 
     def of(self, codeable: CodeableConcept | None) -> tuple[Concept, ...]:
         """The concepts that any coding of this CodeableConcept names, each once; none for unknown codes."""
@@ -64,11 +67,11 @@ class Vocabulary:
         """Whether a history-of or family-history coding makes the whole concept history (ENCODING §7)."""
         if codeable is None:
             return False
-        return any(
-            coding.system == system and coding.code is not None and coding.code.startswith(prefix)
-            for coding in codeable.coding
-            for system, prefix in self._history
-        )
+        for coding in codeable.coding:
+            prefixes = self._history.get(coding.system or "")
+            if prefixes is not None and coding.code is not None and coding.code.startswith(prefixes):
+                return True
+        return False
 
 
 def has_code(codeable: CodeableConcept | None, codes: frozenset[tuple[str, str]]) -> bool:

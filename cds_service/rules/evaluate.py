@@ -13,7 +13,7 @@ from cds_service.record.truth import FALSE, TRUE, UNKNOWN, Truth
 from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.done import Suppression, suppression
 from cds_service.rules.rule import Outcome, Recommend, Rule, Urgency, Workup
-from cds_service.rules.sentences import Sentence, TruthOf, deciding, names_in, truth
+from cds_service.rules.sentences import Sentence, TruthOf, deciding, truth
 
 
 class Asked:
@@ -100,12 +100,8 @@ class Evaluation(Struct, dict=True, eq=False):
     @cached_property
     def reasons(self) -> tuple[Reason, ...]:
         """Every criterion of the rule, in the order of its sentences."""
-        names = dict.fromkeys(
-            (self.rule.population, *names_in(self.rule.recommend_when),
-             *(names_in(self.rule.unless) if self.rule.unless else ()))
-        )  # fmt: skip
         reasons = []
-        for name in names:
+        for name in self.rule.named:
             answer = self._asked.answer(self.rule.criteria[name])
             reasons.append(Reason(name, answer.truth, answer.evidence, answer.missing))
         return tuple(reasons)

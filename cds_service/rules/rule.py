@@ -123,8 +123,9 @@ class Hazard(NamedTuple):
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """One clinical claim with its sentence compiled. ``criteria`` are all the names its sentences use;
-    ``needs`` as for a criterion, of the sentence after ``recommend_when``."""
+    """One clinical claim with its sentence compiled. ``criteria`` are all the names its sentences use, ``named`` those
+    that decide whether it holds, in their order; ``needs`` as for a criterion, of the sentence after
+    ``recommend_when``."""
 
     id: str
     version: str
@@ -136,6 +137,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     citation: str
     population: str
     criteria: Mapping[str, Criterion]
+    named: tuple[str, ...]
     needs: frozenset[str] | None
     recommend_when: Sentence
     unless: Sentence | None

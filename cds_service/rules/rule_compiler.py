@@ -55,8 +55,11 @@ class RuleCompiler:
                 self._say(source, ("conflicts", place), f"conflicts.yaml has no {name!r}")
         if data["population"] not in self._builder.shared:
             self._say(source, ("population",), f"no shared criterion is called {data['population']!r}")
-        used = {data["population"]}
-        for sentence in (when, unless, *(item.when for item in recommend)):
+        named = [data["population"]]
+        for sentence in (when, unless):
+            named += names_in(sentence) if sentence is not None else ()
+        used = set(named)
+        for sentence in (item.when for item in recommend):
             used |= set(names_in(sentence)) if sentence is not None else set()
         for name in sorted(local - used):
             self._say(source, ("criteria", name), f"{name!r} is used in no sentence: use it or delete it")
@@ -66,7 +69,8 @@ class RuleCompiler:
             id=data["id"], version=data["version"], status=data["status"], title=data["title"], document=slug,
             draws_on=tuple(data["draws_on"]), basis=data["basis"], citation=data.get("citation", ""),
             population=data["population"], criteria={name: names[name] for name in sorted(used)},
-            needs=needs_of(when, lambda name: names[name].needs), recommend_when=when, unless=unless,
+            named=tuple(dict.fromkeys(named)), needs=needs_of(when, lambda name: names[name].needs),
+            recommend_when=when, unless=unless,
             in_population=compile_sentence(parse_sentence(data["population"])),
             applies=compile_sentence(when), excluded=compile_sentence(unless) if unless is not None else None,
             recommend=recommend, because=data["because"],
