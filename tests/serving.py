@@ -192,7 +192,7 @@ class Load:
         self.failures: list[str] = []
         self._service = service
         self._own = each_its_own_connection
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._call) for _ in range(callers)]
 
@@ -218,10 +218,17 @@ class Load:
                     failure = f"status {answer.status}"
             except urllib3.exceptions.HTTPError as problem:
                 failure = f"{type(problem).__name__}: {problem}"
-            with self._lock:
+            with self._changed:
                 self.calls += 1
                 if failure:
                     self.failures.append(failure)
+                self._changed.notify_all()
+
+    def until_more(self, calls: int) -> None:
+        """Wait until so many more have ended, however slow the machine is."""
+        with self._changed:
+            wanted = self.calls + calls
+            assert self._changed.wait_for(lambda: self.calls >= wanted, 60), "the callers have come to a stand"
 
 
 def workers_of(process: int) -> set[int]:

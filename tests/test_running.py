@@ -69,9 +69,10 @@ def test_the_counters_of_all_workers_are_added_up(two: Service) -> None:
 def test_a_rolling_restart_under_load_fails_no_call(two: Service) -> None:
     counted = answers(two)
     with Load(two, 4) as load:
+        load.until_more(10)
         rolling_restart(two)
+        load.until_more(10)
     assert load.failures == []
-    assert load.calls > 20
     two.until_ready()
     assert answers(two) >= counted + load.calls  # what ended workers have counted stays
 
