@@ -49,7 +49,8 @@ def worker_of(connection: HTTPConnection) -> int:
     ours, theirs = connection.sock.getsockname()[1], connection.sock.getpeername()[1]
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     wanted = f":{theirs:04X}", f":{ours:04X}"
-    (inode,) = (line[9] for line in lines if (line[1][-5:], line[2][-5:]) == wanted)
+    # The table is read in pieces and changes meanwhile: a line may come twice. An ended connection has no inode.
+    (inode,) = {line[9] for line in lines if (line[1][-5:], line[2][-5:]) == wanted} - {"0"}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             if os.readlink(link) == f"socket:[{inode}]":
