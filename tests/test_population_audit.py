@@ -140,6 +140,7 @@ def test_every_attrition_sums_to_all_patients(audited: Path) -> None:
     assert sum(told["attrition"].values()) == told["patients"]["all"] == 1000
     assert all(sum(rule["attrition"].values()) == 1000 for rule in told["byRule"].values())
     assert sum(sum(table.values()) for table in told["byAge"].values()) == told["patients"]["evaluated"]
+    assert {sum(table.values()) for table in told["byDocument"].values()} == {told["patients"]["evaluated"]}
     assert told["attrition"]["recommended"] > 300
 
 
