@@ -71,7 +71,7 @@ def differences(
     then: Mapping[str, str], cards: Sequence[Mapping[str, Any]], response: HookResponse, library: RuleLibrary
 ) -> list[str]:
     """In what the answer now differs from the outcomes and cards that were logged; no value of the patient."""
-    now = library.outcomes(response.evaluations)
+    now = library.outcomes(response.evaluated)
     changed = [
         f"rule {rule}: {then.get(rule, ABSENT)} → {now.get(rule, ABSENT)}"
         for rule in sorted(now.keys() | then.keys())

@@ -51,7 +51,9 @@ def test_a_sentence_is_written_as_it_is_read() -> None:
 @LAWS
 @given(SENTENCES, ANSWERS)
 def test_the_compiled_sentence_answers_as_the_tree(sentence: Sentence, answers: dict[str, Truth]) -> None:
-    assert compile_sentence(sentence)(answers.__getitem__) is truth(sentence, answers.__getitem__)
+    meaning = {name: name.upper() for name in NAMES}
+    compiled = compile_sentence(sentence, meaning.__getitem__)
+    assert compiled(lambda meant: answers[meant.lower()]) is truth(sentence, answers.__getitem__)
 
 
 @LAWS

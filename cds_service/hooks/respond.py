@@ -15,7 +15,7 @@ from cds_service.record.chart import read_chart
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.record.times import iso
-from cds_service.rules.evaluate import Evaluation
+from cds_service.rules.evaluate import Evaluation, Evaluations
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.recommend import recommend
 from cds_service.rules.rule import Outcome
@@ -27,18 +27,24 @@ EVALUATION = "example.infant-motor-cds.evaluation"
 
 
 class HookResponse(NamedTuple):
-    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived and with what.
-
-    ``pertinent``: the evaluations of the rules that apply, or might; the few that anything is to be said of.
-    """
+    """The answer, and what it rests on: the record, every rule's evaluation, how each key arrived and with what."""
 
     body: Mapping[str, Any]
     record: PatientRecord
-    evaluations: Sequence[Evaluation]
-    pertinent: Sequence[Evaluation]
+    evaluated: Evaluations
     inputs: Mapping[str, str]
     prefetch: Mapping[str, Any] = {}
     fetched: frozenset[str] = frozenset()  # the keys that the FHIR server was asked for
+
+    @property
+    def evaluations(self) -> Sequence[Evaluation]:
+        """Those of all rules."""
+        return self.evaluated.all
+
+    @property
+    def pertinent(self) -> Sequence[Evaluation]:
+        """Those of the rules that apply, or might."""
+        return self.evaluated.pertinent
 
     @property
     def failed_rules(self) -> tuple[str, ...]:
@@ -71,8 +77,8 @@ def answer(
     causes: Mapping[str, str] = {},
 ) -> HookResponse:  # fmt: skip
     """The cards for a record; the same path for the hook, the command line and every later reader."""
-    evaluations = library.evaluate(record)
-    pertinent = [e for e in evaluations if e.outcome is not Outcome.NOT_APPLICABLE]
+    evaluated = library.evaluate(record)
+    pertinent = evaluated.pertinent
     cards: list[dict[str, Any]] = []
     if request.by_clinician:
         cards = cards_of(recommend(pertinent, library.silent), record, request, library, public_url)
@@ -80,7 +86,7 @@ def answer(
     if causes:
         report["notFetched"] = dict(causes)
     body = {"cards": cards, "extension": {EVALUATION: report}}
-    return HookResponse(body, record, evaluations, pertinent, inputs)
+    return HookResponse(body, record, evaluated, inputs)
 
 
 def _report(

@@ -87,9 +87,9 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
         counts["refused", "deceased"] += 1
         counts["stage", NOT_EVALUATED] += 1
         return Rows({"evaluations": [_line({"patient": chart.patient, "status": status})]})
-    stages = stages_of(record, response.pertinent, asking.library)
+    stages = stages_of(response.evaluated, asking.library)
     band = age_band(record)
-    stage = count_infant(counts, band, response.pertinent, stages, asking.library)
+    stage = count_infant(counts, band, response.pertinent, stages)
     for key in ("unreadable", "ignored"):
         for item in report.get(key, ()):
             counts[key, item["reason"]] += 1
@@ -98,8 +98,8 @@ def _rows(chart: Chart, response: HookResponse, asking: Asking, counts: Counts) 
     cards = response.body["cards"]
     row: Json = {
         "patient": chart.patient, "status": status, "asOf": iso(record.as_of), "age": band, "stage": stage,
-        "findings": _findings(response), "rules": [_rule(e, stages[e.rule.id]) for e in response.pertinent],
-        "otherAge": [name for name, left_at in stages.items() if left_at == OTHER_AGE],
+        "findings": _findings(response), "rules": [_rule(e, stages.of_rules[e.rule.id]) for e in response.pertinent],
+        "otherAge": [name for name, left_at in stages.of_rules.items() if left_at == OTHER_AGE],
         "cards": [{"family": card["source"]["topic"]["code"], "urgency": card["indicator"]} for card in cards],
     }  # fmt: skip
     row |= {key: report[key] for key in ("unreadable", "uncoded", "ignored") if key in report}

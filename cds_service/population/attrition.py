@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from cds_service.record.ages import Age
 from cds_service.record.patient_record import PatientRecord
 from cds_service.record.truth import FALSE, TRUE
-from cds_service.rules.evaluate import Asked, Evaluation
+from cds_service.rules.evaluate import Evaluation, Evaluations
 from cds_service.rules.library import RuleLibrary
 from cds_service.rules.rule import Outcome
 
@@ -45,22 +47,47 @@ def age_band(record: PatientRecord) -> str:
     return BAND_NAMES[reached]
 
 
-def stages_of(record: PatientRecord, pertinent: Sequence[Evaluation], library: RuleLibrary) -> dict[str, str]:
-    """For each rule the stage at which this infant leaves its way. A rule is asked for its age first.
+class Stages(NamedTuple):
+    """The stage at which an infant leaves the way of each rule, and where the furthest rule of each document did."""
 
-    ``pertinent``: the evaluations of the rules that apply, or might.
-    """
-    asked = Asked(record, library.criteria_count)
-    early = {name: OTHER_AGE if asked.truth(criterion) is FALSE else NO_FINDING
-             for name, criterion in library.populations.items()}  # fmt: skip
-    stages = {rule.id: early[rule.population] for rule in library.rules}
-    for evaluation in pertinent:
-        stages[evaluation.rule.id] = OF_OUTCOME[evaluation.outcome]
-    return stages
+    of_rules: Mapping[str, str]
+    of_documents: Mapping[str, str]
+
+    @property
+    def furthest(self) -> str:
+        """The stage of the infant: that of the rule that came furthest."""
+        return furthest(self.of_documents.values())
+
+
+def stages_of(evaluations: Evaluations, library: RuleLibrary) -> Stages:
+    """Where this infant leaves the way of each rule of the library that evaluated them. A rule is asked for its age
+    first."""
+    truth = evaluations.asked.truth
+    early = _early(library, tuple(truth(criterion) is FALSE for criterion in library.populations.values()))
+    of_rules, of_documents = dict(early.of_rules), dict(early.of_documents)
+    for evaluation in evaluations.pertinent:  # whatever they come to is further than where the others are left
+        stage, document = OF_OUTCOME[evaluation.outcome], evaluation.rule.document
+        of_rules[evaluation.rule.id] = stage
+        of_documents[document] = furthest((of_documents[document], stage))
+    return Stages(of_rules, of_documents)
+
+
+@lru_cache(maxsize=16)  # infants of one age are all alike here
+def _early(library: RuleLibrary, other_age: tuple[bool, ...]) -> Stages:
+    """The stages when no rule applies. ``other_age``: for each of the library's populations, whether the infant is not
+    of it."""
+    left_at = {
+        name: OTHER_AGE if other else NO_FINDING for name, other in zip(library.populations, other_age, strict=True)
+    }
+    of_rules = {rule.id: left_at[rule.population] for rule in library.rules}
+    of_documents = {
+        document: furthest(of_rules[name] for name in rules) for document, rules in library.by_document.items()
+    }
+    return Stages(of_rules, of_documents)
 
 
 def furthest(stages: Iterable[str]) -> str:
-    """The stage of the infant: that of the rule that came furthest."""
+    """The last of these stages on the way."""
     return max(stages, key=RANK.__getitem__, default=NOT_EVALUATED)
 
 
@@ -69,21 +96,18 @@ def cause(missing: str) -> str:
     return _REFERENCE.sub(r"\1", missing)
 
 
-def count_infant(
-    counts: Counts, band: str, pertinent: Sequence[Evaluation], stages: Mapping[str, str], library: RuleLibrary
-) -> str:
+def count_infant(counts: Counts, band: str, pertinent: Sequence[Evaluation], stages: Stages) -> str:
     """Count one evaluated infant of this age band under every heading; the stage at which they leave."""
-    stage = furthest(stages.values())
+    stage = stages.furthest
     counts["stage", stage] += 1
     counts["age", band, stage] += 1
-    counts.update([("rule", *left_at) for left_at in stages.items()])
-    for document, rules in library.by_document.items():
-        counts["document", document, furthest([stages[name] for name in rules])] += 1
+    counts.update([("rule", *left_at) for left_at in stages.of_rules.items()])
+    counts.update([("document", *left_at) for left_at in stages.of_documents.items()])
     causes: set[str] = set()
     workups: dict[str, str] = {}
     for evaluation in pertinent:
         rule = evaluation.rule
-        own = stages[rule.id]
+        own = stages.of_rules[rule.id]
         if own == NOT_EVALUABLE:
             lacking = {cause(item) for item in evaluation.missing}
             causes |= lacking

@@ -74,7 +74,7 @@ def _rules(then: HookResponse, now: HookResponse, asking: Asking) -> dict[str, t
     """For each rule that speaks before or after: the change, and what of its way is otherwise."""
     old = {e.rule.id: e for e in then.evaluations}
     new = {e.rule.id: e for e in now.evaluations}
-    stages = [stages_of(response.record, response.pertinent, library)
+    stages = [stages_of(response.evaluated, library).of_rules
               for response, library in zip((then, now), asking.libraries, strict=True)]  # fmt: skip
     found = {}
     for name in sorted(old.keys() | new.keys()):

@@ -63,7 +63,8 @@ class PatientRecord:
     """One patient at ``as_of`` (microseconds since 1970, UTC).
 
     ``answered`` holds the FHIR resource types whose query was answered in full: only of those may a fact
-    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all.
+    that is not there count as not recorded. ``written`` holds the findings of which anything is said at all,
+    ``possible`` those that are present or may be; None when any other may be too, for not all was answered.
     """
 
     def __init__(self, facts: Facts, answered: frozenset[str], as_of: int, reading: Reading) -> None:
@@ -75,8 +76,9 @@ class PatientRecord:
         self._findings = {name: self._state(found) for name, found in facts.findings.items()}
         self._tell_clusters()
         self.written = frozenset(self._findings)
-        possible = {name for name, state in self._findings.items() if state.present or state.unknown}
-        self._possible = frozenset(possible) if answered.issuperset(BIRTH_EVENT_SOURCES) else None
+        self.possible: frozenset[str] | None = None
+        if answered.issuperset(BIRTH_EVENT_SOURCES):
+            self.possible = frozenset(name for name, state in self._findings.items() if state.present or state.unknown)
         self._labs: dict[str, labs.LabAnswer] = {}
 
     @property
@@ -87,10 +89,6 @@ class PatientRecord:
     def finding(self, name: str) -> FindingState:
         """All that is known of one finding."""
         return self._findings.get(name, NOT_WRITTEN)
-
-    def has_none_of(self, findings: frozenset[str]) -> bool:
-        """Whether the chart was given in full and none of these findings is present in it, or may be."""
-        return self._possible is not None and self._possible.isdisjoint(findings)
 
     def unanswered(self, types: Iterable[str]) -> tuple[str, ...]:
         """The prefetch keys of those resource types whose query was not answered in full."""

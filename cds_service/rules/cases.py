@@ -131,7 +131,7 @@ def check_cases(library: RuleLibrary, files: Mapping[str, Source]) -> tuple[int,
         place = next(index for index, item in enumerate(library.rules) if item.id == rule.id)
         for case in cases_of(source):
             count += 1
-            problem = disagreement(case, library.evaluate(record_of(case, library))[place])
+            problem = disagreement(case, library.evaluate(record_of(case, library)).all[place])
             if problem is not None:
                 mistakes.append(Mistake(source.file, case.line, f"{case.name}: {problem}"))
         mistakes += _unheld_hazards(rule, source)

@@ -19,7 +19,7 @@ from cds_service.record.sources import (
 )
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth, decided
 from cds_service.rules.qualifier_tests import Bound, Test, coded_test
-from cds_service.rules.sentences import Sentence, TruthOf
+from cds_service.rules.sentences import Compiled, Sentence
 
 NO_GESTATION = "the gestational age at birth (the age was not corrected)"
 
@@ -52,7 +52,7 @@ class Criterion(Struct, frozen=True, kw_only=True, eq=False):
     needs: frozenset[str] | None = None
     ask: Ask | None = None
     sentence: Sentence | None = None
-    holds: Callable[[TruthOf], Truth] | None = None
+    holds: Compiled[Criterion] | None = None
     parts: Mapping[str, Criterion] = {}
 
 

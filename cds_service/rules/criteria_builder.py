@@ -69,7 +69,8 @@ class CriteriaBuilder:
         if unknown:
             return None
         built = Criterion(
-            index=len(self._known), definition=definition, sentence=sentence, holds=compile_sentence(sentence),
+            index=len(self._known), definition=definition, sentence=sentence,
+            holds=compile_sentence(sentence, names.__getitem__),
             parts={name: names[name] for name in names_in(sentence)},
             needs=needs_of(sentence, lambda name: names[name].needs),
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -29,11 +30,15 @@ class Asked:
         known = self._truths[criterion.index]
         if known is None:
             if criterion.holds is not None:
-                known = criterion.holds(lambda name: self.truth(criterion.parts[name]))
+                known = criterion.holds(self.truth)
             else:
                 known = self.answer(criterion).truth
             self._truths[criterion.index] = known
         return known
+
+    def by_name(self, rule: Rule) -> TruthOf:
+        """The same question by the names that the rule has for its criteria."""
+        return lambda name: self.truth(rule.criteria[name])
 
     def answer(self, criterion: Criterion) -> Answer:
         """The criterion's answer on this record."""
@@ -160,31 +165,41 @@ class Evaluation(Struct, dict=True, eq=False):
         """Ask all that a card will say now, so that a criterion that raises is caught where rules are."""
         _ = self.evidence, self.recorded, self.not_known, self.limits
 
-    def _truth_of(self, name: str) -> Truth:
-        return self._asked.truth(self.rule.criteria[name])
+    @cached_property
+    def _truth_of(self) -> TruthOf:
+        return self._asked.by_name(self.rule)
+
+
+class Evaluations(Struct, dict=True, eq=False):
+    """Every rule's evaluation on one record. ``pertinent``: of those that apply or might, in the order of the rules;
+    the few that anything is to be said of."""
+
+    rules: Sequence[Rule]
+    asked: Asked
+    pertinent: Sequence[Evaluation]
+
+    @cached_property
+    def all(self) -> Sequence[Evaluation]:
+        """Those of the other rules too, which are made when somebody asks for them."""
+        known = {evaluation.rule.id: evaluation for evaluation in self.pertinent}
+        return [known.get(rule.id) or Evaluation(rule, self.asked, Outcome.NOT_APPLICABLE) for rule in self.rules]
 
 
 def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation:
     """The rule's outcome. Unknown facts keep it silent unless it holds whatever they are."""
-    if rule.needs is not None and asked.record.has_none_of(rule.needs):
-        return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
-
-    def truth_of(name: str) -> Truth:
-        return asked.truth(rule.criteria[name])
-
-    holds = rule.applies(truth_of)
+    holds = rule.applies(asked.truth)
     if holds is not FALSE:
-        holds = min(holds, rule.in_population(truth_of))
+        holds = min(holds, asked.truth(rule.criteria[rule.population]))
     if holds is FALSE:
         return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
-    excluded = rule.excluded(truth_of) if rule.excluded is not None else FALSE
+    excluded = rule.excluded(asked.truth) if rule.excluded is not None else FALSE
     if excluded is TRUE:
         return Evaluation(rule, asked, Outcome.EXCLUDED)
     if holds is UNKNOWN or excluded is UNKNOWN:
-        return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_missing(rule, truth_of, asked))
-    meant = [(item, TRUE if item.is_meant is None else item.is_meant(truth_of)) for item in rule.recommend]
+        return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_missing(rule, asked))
+    meant = [(item, TRUE if item.is_meant is None else item.is_meant(asked.truth)) for item in rule.recommend]
     if all(truth is not TRUE for _, truth in meant):
-        return _without_workup(rule, [item for item, truth in meant if truth is UNKNOWN], truth_of, asked)
+        return _without_workup(rule, [item for item, truth in meant if truth is UNKNOWN], asked)
     evaluation = Evaluation(rule, asked, Outcome.RECOMMENDED)
     evaluation.suggested = tuple(
         Suggested(
@@ -201,16 +216,17 @@ def evaluate(rule: Rule, asked: Asked, workups: dict[str, Workup]) -> Evaluation
     return evaluation
 
 
-def _without_workup(rule: Rule, in_doubt: list[Recommend], truth_of: TruthOf, asked: Asked) -> Evaluation:
+def _without_workup(rule: Rule, in_doubt: list[Recommend], asked: Asked) -> Evaluation:
     """The rule holds and narrows every workup away: it does not apply, unless that cannot be told."""
     if not in_doubt:
         return Evaluation(rule, asked, Outcome.NOT_APPLICABLE)
-    names = [name for item in in_doubt if item.when is not None for name in deciding(item.when, truth_of)]
+    names = [name for item in in_doubt if item.when is not None for name in deciding(item.when, asked.by_name(rule))]
     return Evaluation(rule, asked, Outcome.DATA_REQUIRED, missing=_lacking(rule, names, asked))
 
 
-def _missing(rule: Rule, truth_of: TruthOf, asked: Asked) -> tuple[str, ...]:
+def _missing(rule: Rule, asked: Asked) -> tuple[str, ...]:
     """What the unknown parts of the rule's sentences lack."""
+    truth_of = asked.by_name(rule)
     names: list[str] = []
     for sentence in (rule.recommend_when, rule.unless):
         if sentence is not None and truth(sentence, truth_of) is UNKNOWN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cds_service.record.sources import (
 )
 from cds_service.rules.content_hash import content_hash
 from cds_service.rules.criteria_builder import CriteriaBuilder
-from cds_service.rules.evaluate import Asked, Evaluation, evaluate
+from cds_service.rules.evaluate import Asked, Evaluation, Evaluations, evaluate
 from cds_service.rules.guidance import Guidance, build_guidance
 from cds_service.rules.pack import Pack, packaged_cards, read_pack
 from cds_service.rules.reading_builder import build_reading
@@ -31,7 +31,6 @@ from cds_service.rules.signoff import Signature, SignOffs, read_signoffs, signat
 from cds_service.rules.workup_builder import build_families, build_workups
 
 SILENT = " (silent)"
-WORDS = {outcome: outcome.value for outcome in Outcome}  # an Enum's value is slow to ask for, 66 times a call
 CRITERION_SOURCES = {
     "finding": BIRTH_EVENT_SOURCES,
     "diagnosis": FINDING_SOURCES,
@@ -91,28 +90,37 @@ class RuleLibrary:
         other.signatures, other.silent = signatures, silent
         return other
 
-    def evaluate(self, record: PatientRecord) -> list[Evaluation]:
+    def evaluate(self, record: PatientRecord) -> Evaluations:
         """Every rule's outcome on this record; none for a patient who has died.
 
         A rule that raises is a defect of ours: it is reported as such and does not silence the others.
         """
-        if record.facts.deceased:
-            return []
         asked = Asked(record, self.criteria_count)
-        evaluations = []
-        for rule in self.rules:
+        if record.facts.deceased:
+            return Evaluations((), asked, ())
+        pertinent = []
+        for rule in self._may_apply(record):
             try:
                 evaluation = evaluate(rule, asked, self.workups)
                 if evaluation.outcome is Outcome.RECOMMENDED:
                     evaluation.work_out()
-                evaluations.append(evaluation)
             except Exception:  # the one place where a defect is contained; no text of it leaves this line
-                evaluations.append(Evaluation(rule, asked, Outcome.INTERNAL_ERROR, missing=("internal-error",)))
-        return evaluations
+                evaluation = Evaluation(rule, asked, Outcome.INTERNAL_ERROR, missing=("internal-error",))
+            if evaluation.outcome is not Outcome.NOT_APPLICABLE:
+                pertinent.append(evaluation)
+        return Evaluations(self.rules, asked, pertinent)
 
-    def outcomes(self, evaluations: Iterable[Evaluation]) -> dict[str, str]:
+    def _may_apply(self, record: PatientRecord) -> Sequence[Rule]:
+        """The rules, without those for want of whose findings it is plain that they do not apply."""
+        possible = record.possible
+        if possible is None:
+            return self.rules
+        return [rule for rule in self.rules if rule.needs is None or not possible.isdisjoint(rule.needs)]
+
+    def outcomes(self, evaluations: Evaluations) -> dict[str, str]:
         """Rule id → outcome, as the decision log keeps it; a rule that may not speak is marked as silent."""
-        said = {evaluation.rule.id: WORDS[evaluation.outcome] for evaluation in evaluations}
+        said = dict.fromkeys([rule.id for rule in evaluations.rules], Outcome.NOT_APPLICABLE.value)
+        said |= {evaluation.rule.id: evaluation.outcome.value for evaluation in evaluations.pertinent}
         for rule_id in self.silent & said.keys():
             said[rule_id] += SILENT
         return said

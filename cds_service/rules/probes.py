@@ -65,7 +65,7 @@ def _outcome(library: RuleLibrary, rule_id: str, probe: Probe | None, today: str
         return NO_PROBE
     case = replace(probe.case, chart={**probe.case.chart, "as_of": today}) if probe.today else probe.case
     try:
-        evaluations = library.evaluate(record_of(case, library))
+        evaluations = library.evaluate(record_of(case, library)).all
     except Exception:  # a defect anywhere on the road to the rule; the operator is told that it did not speak
         return Outcome.INTERNAL_ERROR.value
     found = [evaluation.outcome.value for evaluation in evaluations if evaluation.rule.id == rule_id]

@@ -33,8 +33,6 @@ def recommend(evaluations: Iterable[Evaluation], silent: Container[str] = ()) ->
     held_back = False
     waited_for: list[str] = []
     for evaluation in evaluations:
-        if evaluation.outcome is Outcome.NOT_APPLICABLE:  # most of them, for every infant
-            continue
         held_back = held_back or _holds_back(evaluation, evaluation.rule.id in silent)
         if evaluation.outcome is Outcome.DATA_REQUIRED:
             waited_for += evaluation.missing

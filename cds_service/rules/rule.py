@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import Enum, IntEnum
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from cds_service.record.truth import Truth
 from cds_service.rules.criteria import Ask, Criterion
-from cds_service.rules.sentences import Sentence, TruthOf
+from cds_service.rules.sentences import Compiled, Sentence
 
 
 class Urgency(IntEnum):
@@ -35,8 +34,6 @@ class Outcome(Enum):
     NOT_APPLICABLE = "not-applicable"
     DATA_REQUIRED = "data-required"
     INTERNAL_ERROR = "internal-error"
-
-    __hash__ = object.__hash__  # an Enum's own is slow, and 66 outcomes are looked up for each call
 
 
 class Assertion(NamedTuple):
@@ -105,7 +102,7 @@ class Recommend(NamedTuple):
     urgency: Urgency
     cites: str
     when: Sentence | None
-    is_meant: Callable[[TruthOf], Truth] | None
+    is_meant: Compiled[Criterion] | None = None
 
 
 class Tell(NamedTuple):
@@ -141,9 +138,8 @@ class Rule(Struct, frozen=True, kw_only=True):
     needs: frozenset[str] | None
     recommend_when: Sentence
     unless: Sentence | None
-    in_population: Callable[[TruthOf], Truth]
-    applies: Callable[[TruthOf], Truth]
-    excluded: Callable[[TruthOf], Truth] | None
+    applies: Compiled[Criterion]
+    excluded: Compiled[Criterion] | None
     recommend: tuple[Recommend, ...]
     because: str
     tell: tuple[Tell, ...]

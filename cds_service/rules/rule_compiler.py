@@ -65,15 +65,20 @@ class RuleCompiler:
             self._say(source, ("criteria", name), f"{name!r} is used in no sentence: use it or delete it")
         if when is None or len(self._mistakes) > before:
             return None
+        meaning = names.__getitem__
         return Rule(
             id=data["id"], version=data["version"], status=data["status"], title=data["title"], document=slug,
             draws_on=tuple(data["draws_on"]), basis=data["basis"], citation=data.get("citation", ""),
             population=data["population"], criteria={name: names[name] for name in sorted(used)},
             named=tuple(dict.fromkeys(named)), needs=needs_of(when, lambda name: names[name].needs),
             recommend_when=when, unless=unless,
-            in_population=compile_sentence(parse_sentence(data["population"])),
-            applies=compile_sentence(when), excluded=compile_sentence(unless) if unless is not None else None,
-            recommend=recommend, because=data["because"],
+            applies=compile_sentence(when, meaning),
+            excluded=compile_sentence(unless, meaning) if unless is not None else None,
+            recommend=tuple(
+                item if item.when is None else item._replace(is_meant=compile_sentence(item.when, meaning))
+                for item in recommend
+            ),
+            because=data["because"],
             tell=tuple(
                 Tell(built.ask, item["say"])
                 for built, item in zip(tells, data.get("tell_if_not_recorded", []), strict=True)
@@ -114,7 +119,7 @@ class RuleCompiler:
                     source, ("recommend", place, "cites"), f"{cites!r} is not in draws_on: add it or cite another"
                 )
             when = self._sentence(source, ("recommend", place, "when"), names) if "when" in item else None
-            found.append(Recommend(item["workup"], urgency, cites, when, compile_sentence(when) if when else None))
+            found.append(Recommend(item["workup"], urgency, cites, when))
         return tuple(found)
 
     def _say(self, source: Source, path: tuple[str | int, ...], message: str) -> None:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cds_service.record.truth import FALSE, NEGATION, TRUE, UNKNOWN, Truth
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[a-z][a-z0-9_]*)|(?P<sign>[()])|(?P<other>\S))", re.ASCII)
 
+K = TypeVar("K")  # what names mean: for rules, criteria
 TruthOf = Callable[[str], Truth]
+Compiled = Callable[[Callable[[K], Truth]], Truth]
 
 
 class Name(NamedTuple):
@@ -106,22 +108,23 @@ def names_in(sentence: Sentence) -> Iterator[str]:
                 yield from names_in(part)
 
 
-def compile_sentence(sentence: Sentence) -> Callable[[TruthOf], Truth]:
-    """A closure that answers the sentence from the truth of its names."""
+def compile_sentence(sentence: Sentence, meaning: Callable[[str], K]) -> Compiled[K]:
+    """A closure that answers the sentence from the truth of what its names mean; they are looked up here, once."""
     match sentence:
         case Name(name):
-            return lambda truth_of: truth_of(name)
+            meant = meaning(name)
+            return lambda truth_of: truth_of(meant)
         case Not(part):
-            inner = compile_sentence(part)
+            inner = compile_sentence(part, meaning)
             return lambda truth_of: NEGATION[inner(truth_of)]
         case And(parts):
-            return _all_of(tuple(compile_sentence(part) for part in parts))
+            return _all_of(tuple(compile_sentence(part, meaning) for part in parts))
         case Or(parts):
-            return _any_of(tuple(compile_sentence(part) for part in parts))
+            return _any_of(tuple(compile_sentence(part, meaning) for part in parts))
 
 
-def _all_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf], Truth]:
-    def answer(truth_of: TruthOf) -> Truth:
+def _all_of(parts: tuple[Compiled[K], ...]) -> Compiled[K]:
+    def answer(truth_of: Callable[[K], Truth]) -> Truth:
         least = TRUE
         for part in parts:
             truth = part(truth_of)
@@ -134,8 +137,8 @@ def _all_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf]
     return answer
 
 
-def _any_of(parts: tuple[Callable[[TruthOf], Truth], ...]) -> Callable[[TruthOf], Truth]:
-    def answer(truth_of: TruthOf) -> Truth:
+def _any_of(parts: tuple[Compiled[K], ...]) -> Compiled[K]:
+    def answer(truth_of: Callable[[K], Truth]) -> Truth:
         most = FALSE
         for part in parts:
             truth = part(truth_of)

@@ -27,7 +27,7 @@ def check_together(library: RuleLibrary, root: Traversable | Path) -> tuple[int,
             name=data["case"], line=source.line(("cases", place)), chart=chart, expect=Outcome.RECOMMENDED,
             workups=data["workups"], missing=(),
         )  # fmt: skip
-        evaluations = library.evaluate(record_of(case, library))
+        evaluations = library.evaluate(record_of(case, library)).pertinent
         got = {item.workup.id: item.urgency.indicator for item in recommend(evaluations)}
         if got != case.workups:
             mistakes.append(source.mistake(("cases", place), f"{case.name}: expected {case.workups}, got {got}"))

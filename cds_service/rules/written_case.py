@@ -74,7 +74,7 @@ def _shows_the_same(entry: Mapping[str, Any], evaluation: Evaluation, library: R
     chart = {key: entry[key] for key in ("as_of", "born", "facts", "unanswered") if key in entry}
     case = Case(name="", line=0, chart=chart, expect=evaluation.outcome, workups=None, missing=())
     try:
-        again = library.evaluate(record_of(case, library))
+        again = library.evaluate(record_of(case, library)).all
     except (KeyError, ValueError):
         return False
     found = next((e for e in again if e.rule.id == evaluation.rule.id), None)

@@ -48,7 +48,7 @@ def decision_of(
         as_of=iso(response.record.as_of),
         rule_set_version=library.reading.pack_version,
         rule_set_hash=library.hash,
-        outcomes=library.outcomes(response.evaluations),
+        outcomes=library.outcomes(response.evaluated),
         inputs={key: state + FETCHED if key in response.fetched else state for key, state in response.inputs.items()},
         cards=[card_shown(card) for card in response.body["cards"]],
         kept=kept,
