@@ -10,6 +10,7 @@ from cds_service.errors import InputError, MalformedJson
 from cds_service.hooks.request import HOOK, HookRequest, parse_request
 from cds_service.hooks.respond import HookResponse
 from cds_service.hooks.strict_json import load
+from cds_service.record.facts import Evidence
 from cds_service.record.sources import PATIENT_KEY, SOURCES
 from cds_service.rules.evaluate import Evaluation
 
@@ -113,5 +114,5 @@ def rule_as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _evidence(item: Any) -> Mapping[str, str]:
-    return {name: value for name, value in item._asdict().items() if value}
+def _evidence(item: Evidence) -> Mapping[str, str]:
+    return {name: value for name, value in zip(Evidence._fields, item, strict=True) if value}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from cds_service.record.ages import Age
 from cds_service.record.patient_record import PatientRecord
+from cds_service.record.times import months_after
 from cds_service.record.truth import FALSE, TRUE
 from cds_service.rules.evaluate import Evaluation, Evaluations
 from cds_service.rules.library import RuleLibrary
@@ -42,9 +43,8 @@ def age_band(record: PatientRecord) -> str:
     """The band of the calendar age on the as-of day; of a birth date that names a month only, the oldest it can be."""
     if record.birth is None:
         return NO_AGE
-    first = record.birth.span.days[0]
-    reached = sum(record.today >= Age(months, "mo").reached_on(first) for months in AGE_BANDS)
-    return BAND_NAMES[reached]
+    months = months_after(record.birth.span.days[0], record.today)
+    return BAND_NAMES[bisect_right(AGE_BANDS, months)]
 
 
 class Stages(NamedTuple):

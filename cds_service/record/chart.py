@@ -13,6 +13,9 @@ from cds_service.record.decode import (
     READABLE_TYPES,
     CodeableConcept,
     Condition,
+    DiagnosticReport,
+    Encounter,
+    ImagingStudy,
     Medication,
     MedicationAdministration,
     MedicationRequest,
@@ -21,6 +24,7 @@ from cds_service.record.decode import (
     Patient,
     Procedure,
     Readable,
+    ServiceRequest,
     Specimen,
     Undecodable,
     decode,
@@ -162,6 +166,11 @@ class _Chart:
 
     def _take(self, reference: str, origin: int, resource: Readable, birth: Span | None) -> None:
         match resource:
+            case Encounter() | DiagnosticReport() | ServiceRequest() | ImagingStudy():
+                self._add_work(work.work_of(resource, reference, self._as_of, self._reading))
+            case Procedure():
+                self._birth_event(reference, origin, resource)
+                self._add_work(work.work_of(resource, reference, self._as_of, self._reading))
             case Observation():
                 self._observation(reference, origin, resource)
             case Condition():
@@ -175,10 +184,6 @@ class _Chart:
                 )
             case Patient() | Medication() | Specimen():
                 pass
-            case _:
-                if isinstance(resource, Procedure):
-                    self._birth_event(reference, origin, resource)
-                self._add_work(work.work_of(resource, reference, self._as_of, self._reading))
 
     def _observation(self, reference: str, origin: int, observation: Observation) -> None:
         counted = observations.counts(observation.status)

@@ -38,6 +38,8 @@ Prescribed = MedicationRequest | MedicationStatement | MedicationAdministration
 def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading) -> list[Work]:
     """The work that a resource shows as done or ordered by ``as_of``; none when its status does not count."""
     match resource:
+        case Encounter(serviceType=None):  # most of a chart's resources: of no kind that a workup asks for
+            return []
         case Procedure(status="completed" | "in-progress"):
             when = when_of(resource.performedDateTime, resource.performedPeriod)
             return _work([resource.code], reference, when, False, as_of, reading)
@@ -45,8 +47,11 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
             when = when_of(resource.effectiveDateTime, resource.effectivePeriod)
             return _work([resource.code], reference, when, False, as_of, reading)
         case Observation(status=status) if status in COUNTED:
+            coded = (resource, *resource.component)
+            if not any(_is_work(part.code, reading) for part in coded):  # nearly every one
+                return []
             when = when_of(resource.effectiveDateTime, resource.effectivePeriod, resource.effectiveInstant)
-            parts = [part for part in (resource, *resource.component) if part.has_value]
+            parts = [part for part in coded if part.has_value]
             codes = [part.code for part in parts]
             if resource.hasMember or (parts and resource not in parts):
                 codes.append(resource.code)
@@ -59,13 +64,19 @@ def work_of(resource: WorkResource, reference: str, as_of: int, reading: Reading
             return _work(resource.procedureCode, reference, when_of(resource.started, None), False, as_of, reading)
         case ServiceRequest():
             return _requested(resource, reference, as_of, reading)
-        case Encounter(serviceType=None):  # most of a chart's encounters: of no kind that a workup asks for
-            return []
         case Encounter(status=status) if status in HELD_ENCOUNTER or status == "planned":
             when = when_of(None, resource.period) if resource.period is not None else When(None)
             ordered = status == "planned"
             return _work([resource.serviceType], reference, when, ordered, as_of, reading)
     return []
+
+
+def _is_work(code: CodeableConcept, reading: Reading) -> bool:
+    """Whether an Observation of this code shows work done; a measurement does so as a result."""
+    return any(
+        concept.category in WORK_CATEGORIES and concept.name not in reading.analyte_of
+        for concept in reading.vocabulary.of(code)
+    )
 
 
 def work_of_results(results: Iterable[LabResult]) -> list[Work]:
