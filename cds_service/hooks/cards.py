@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -127,6 +128,7 @@ class _Writer:
         )
 
 
+@lru_cache(maxsize=16)  # an audit has one for all its infants
 def namespace_of(hook_instance: str) -> UUID:
     """The hook instance as the name space of its cards' uuids."""
     try:

@@ -12,6 +12,7 @@ are refused here, both by writing the value out again, which is cheap:
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import orjson
@@ -37,6 +38,19 @@ def _deepest_written() -> int:
 _WRAPPERS = _deepest_written() - DEEPEST
 
 
+class _Wrapping(threading.local):
+    """So many lists, each in another, that only DEEPEST levels are left for what is put into the innermost."""
+
+    def __init__(self) -> None:
+        self.innermost: list[Any] = []
+        self.outermost = self.innermost
+        for _ in range(_WRAPPERS - 1):
+            self.outermost = [self.outermost]
+
+
+_wrapping = _Wrapping()
+
+
 def load(body: bytes) -> Any:
     """The JSON value. Raises MalformedJson with a code that says what is wrong, never with a part of it."""
     try:
@@ -45,13 +59,14 @@ def load(body: bytes) -> Any:
         if "depth limit" in str(problem):
             raise _too_deep() from None
         raise MalformedJson("json.syntax", "The body is not valid JSON in UTF-8.") from None
-    wrapped = value
-    for _ in range(_WRAPPERS):
-        wrapped = [wrapped]
+    wrapping = _wrapping
+    wrapping.innermost.append(value)
     try:
-        written = orjson.dumps(wrapped)
+        written = orjson.dumps(wrapping.outermost)
     except orjson.JSONEncodeError:
         raise _too_deep() from None
+    finally:
+        wrapping.innermost.clear()  # nothing of a patient stays here
     same = len(written) == len(body) + 2 * _WRAPPERS and written.startswith(body, _WRAPPERS)
     if not same and _may_hold_duplicates(body, written) and _has_duplicate_keys(body):
         raise MalformedJson("json.duplicate-key", "A JSON object holds the same key twice.")

@@ -6,7 +6,9 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
+
+from msgspec import Struct
 
 from cds_service.errors import InputError
 from cds_service.population import parquet_rows
@@ -18,7 +20,7 @@ COMPLETE = "complete"
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-class Line(NamedTuple):
+class Line(Struct, gc=False):
     """A line that is not blank, without its end; of one that is ``too_long`` only the beginning."""
 
     number: int

@@ -23,6 +23,7 @@ from cds_service.record.times import parse_as_of
 from cds_service.rules.library import RuleLibrary
 
 LARGEST_EXPORT = 1 << 30  # bytes that are read for one infant
+Record = tuple[bytes, bytes, bytes]  # whose, or of a Medication its id; where; what
 
 
 class NotAgain(InputError):
@@ -55,16 +56,14 @@ def ask_again(folder: str, patient: str, summary: Summary, library: RuleLibrary)
     readable_export(folder)
     name = patient.encode()
     read, hashes = _lines(Path(folder), lambda line: name in line)
-    lines = [tuple(record.rstrip(b"\n").split(b"\t", 2)) for part, records in read.items() if part != MEDICATIONS
-             for record in records]  # fmt: skip
+    lines = [record for part, records in read.items() if part != MEDICATIONS for record in records]
     chart = read_chart_lines(patient, [(where, content) for owner, where, content in lines if owner == name])
     needed = references_to_medications(chart.resources)
     medications: dict[str, list[Json]] = {}
     if needed:
         wanted = frozenset(item.encode() for item in needed)
         read, _ = _lines(Path(folder), lambda line: b"Medication" in line and any(item in line for item in wanted))
-        for record in sorted(read.get(MEDICATIONS, ())):
-            item, _, content = record.rstrip(b"\n").split(b"\t", 2)
+        for item, _, content in sorted(read.get(MEDICATIONS, ())):
             if item in wanted:
                 _add(medications, item.decode(), content)
     as_of = parse_as_of(summary.run.as_of)
@@ -106,13 +105,13 @@ class _InMemory(Partitioner):
 
     def __init__(self) -> None:
         super().__init__(Path(), 1)
-        self.written: dict[str, list[bytes]] = {}
+        self.written: dict[str, list[Record]] = {}
 
-    def _write(self, name: str, record: bytes) -> None:
-        self.written.setdefault(name, []).append(record)
+    def _write(self, name: str, owner: bytes, where: bytes, content: bytes) -> None:
+        self.written.setdefault(name, []).append((owner, where, content))
 
 
-def _lines(folder: Path, chosen: Callable[[bytes], bool]) -> tuple[Mapping[str, list[bytes]], list[str]]:
+def _lines(folder: Path, chosen: Callable[[bytes], bool]) -> tuple[Mapping[str, list[Record]], list[str]]:
     """The chosen lines as the audit places them, by part, and the digest of every file."""
     files = []
     for file in source_files(folder):

@@ -113,6 +113,7 @@ class Partitioner:
         self._names = [f"part-{part:04}" for part in range(parts)]
         self._waiting: defaultdict[str, list[bytes]] = defaultdict(list)
         self._size = 0
+        self._known: tuple[str, bytes | None] = "", None  # the reference read last: a patient's lines come together
 
     def take_all(self, files: Sequence[SourceFile], first: int = 0) -> Partitioned:
         """Every line of every file to its part. Raises InputError when the disk does not take it.
@@ -125,9 +126,9 @@ class Partitioner:
 
     def take(self, place: int, file: SourceFile) -> Tally:
         """Every line of one file to its part; the last of them wait for ``flush``. ``place``: the file's number."""
-        fates: Counter[str] = Counter()
-        types: Counter[str] = Counter()
-        bad: Counter[str] = Counter()
+        fates: defaultdict[str, int] = defaultdict(int)
+        types: defaultdict[str, int] = defaultdict(int)
+        bad: defaultdict[str, int] = defaultdict(int)
         shown: list[tuple[int, str]] = []
         for line in file.lines():
             fate, problem = self._line(b"%d:%d" % (place, line.number), line, types)
@@ -137,7 +138,7 @@ class Partitioner:
                 if len(shown) < SHOWN_PER_FILE:
                     shown.append((line.number, problem))
         fates["blank"] = file.blank
-        lost = file.number_of_lines - fates.total()
+        lost = file.number_of_lines - sum(fates.values())
         if lost:
             raise AssertionError(f"{file.name}: {lost} lines are accounted for nowhere")
         return Tally(
@@ -146,7 +147,7 @@ class Partitioner:
             shown=shown,
         )  # fmt: skip
 
-    def _line(self, where: bytes, line: Line, types: Counter[str]) -> tuple[str, str]:
+    def _line(self, where: bytes, line: Line, types: dict[str, int]) -> tuple[str, str]:
         """Write the line where it belongs; its fate, and what is wrong with it."""
         if line.too_long:
             return self._lost(where, line.content, types), "the line is too long"
@@ -156,7 +157,7 @@ class Partitioner:
             return self._unusual(where, line.content, types)
         return self._place(where, header, line.content, types)
 
-    def _unusual(self, where: bytes, content: bytes, types: Counter[str]) -> tuple[str, str]:
+    def _unusual(self, where: bytes, content: bytes, types: dict[str, int]) -> tuple[str, str]:
         """A line whose first elements are not as FHIR has them."""
         try:
             value = msgspec.json.decode(content)
@@ -166,12 +167,12 @@ class Partitioner:
             return "bad", "it is no FHIR resource"
         return self._place(where, _lenient_header(value), content, types)
 
-    def _place(self, where: bytes, header: _Header, content: bytes, types: Counter[str]) -> tuple[str, str]:
+    def _place(self, where: bytes, header: _Header, content: bytes, types: dict[str, int]) -> tuple[str, str]:
         kind = header.resourceType
         types[kind] += 1
         if kind == "Medication":
             name = header.id if header.id and _ID.fullmatch(header.id) else ""
-            self._write(MEDICATIONS, b"%b\t%b\t%b\n" % (name.encode(), where, content))
+            self._write(MEDICATIONS, name.encode(), where, content)
             return "medication", ""
         if kind not in READ_TYPES:
             return "about nobody" if kind in NEUTRAL_TYPES else "not read by any rule", ""
@@ -181,30 +182,31 @@ class Partitioner:
             owner = header.id.encode()
         else:
             about = header.subject or header.patient
-            found = _OWNER.fullmatch((about.reference or "").encode()) if about is not None else None
-            if found is None:
+            reference = (about.reference or "") if about is not None else ""
+            if reference != self._known[0]:
+                self._known = reference, _owner_of(reference.encode())
+            known = self._known[1]
+            if known is None:
                 return "about no patient", ""
-            owner = found[1]
-        self._keep(owner, where, content)
+            owner = known
+        self._write(self._names[part_of(owner, self._parts)], owner, where, content)
         return KEPT, ""
 
-    def _lost(self, where: bytes, content: bytes, types: Counter[str]) -> str:
+    def _lost(self, where: bytes, content: bytes, types: dict[str, int]) -> str:
         """A line that cannot be read: when it still shows whose it was, its type is in doubt for that patient."""
         kinds, subjects = _TYPE.search(content), set(_SUBJECT.findall(content))
         kind = kinds[1].decode() if kinds else ANY_TYPE
         if len(subjects) == 1 and (kind in SOURCES or kind == ANY_TYPE):
-            found = _OWNER.fullmatch(subjects.pop())
-            if found is not None:
+            owner = _owner_of(subjects.pop())
+            if owner is not None:
                 if kind != ANY_TYPE:
                     types[kind] += 0  # the type was exported, whatever became of this line
-                self._keep(found[1], where, b"!" + kind.encode())
+                self._write(self._names[part_of(owner, self._parts)], owner, where, b"!" + kind.encode())
                 return LOST_OF_SOMEBODY
         return "bad"
 
-    def _keep(self, owner: bytes, where: bytes, content: bytes) -> None:
-        self._write(self._names[part_of(owner, self._parts)], b"%b\t%b\t%b\n" % (owner, where, content))
-
-    def _write(self, name: str, record: bytes) -> None:
+    def _write(self, name: str, owner: bytes, where: bytes, content: bytes) -> None:
+        record = b"%b\t%b\t%b\n" % (owner, where, content)
         self._waiting[name].append(record)
         self._size += len(record)
         if self._size > BUFFERED:
@@ -220,6 +222,12 @@ class Partitioner:
             raise disk_refused(self._folder, problem) from None
         self._waiting.clear()
         self._size = 0
+
+
+def _owner_of(reference: bytes) -> bytes | None:
+    """The id of the Patient that a reference names."""
+    found = _OWNER.fullmatch(reference)
+    return None if found is None else found[1]
 
 
 def disk_refused(folder: Path, problem: OSError) -> InputError:

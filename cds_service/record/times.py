@@ -111,6 +111,7 @@ def moment(when: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
 
 
+@lru_cache(maxsize=64)  # the moment of a question is said in several places
 def iso(when: int) -> str:
     """The moment as an ISO 8601 instant in UTC, to the second."""
     day = date.fromordinal(when // DAY + EPOCH_ORDINAL)
