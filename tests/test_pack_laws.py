@@ -116,9 +116,14 @@ def test_past_the_third_birthday_nothing_is_said(chart):
 def test_a_rule_passed_over_for_want_of_its_findings_would_not_have_applied(chart):
     record = ask(chart.request()).record
     found = LIBRARY.evaluate(record).all
-    asked = Asked(record, LIBRARY.criteria_count)
-    whole = [evaluate(rule, asked, LIBRARY.workups) for rule in LIBRARY.rules]
+    as_if_anything_may_be = copy.copy(record)
+    as_if_anything_may_be.possible = None
+    asked, in_full = (Asked(each, LIBRARY.criteria_count) for each in (record, as_if_anything_may_be))
+    whole = [evaluate(rule, in_full, LIBRARY.workups) for rule in LIBRARY.rules]
     assert [(e.outcome, e.missing) for e in found] == [(e.outcome, e.missing) for e in whole]
+    for rule in LIBRARY.rules:
+        for criterion in rule.criteria.values():
+            assert asked.truth(criterion) is asked.answer(criterion).truth is in_full.truth(criterion)
 
 
 def test_a_denied_finding_passes_a_rule_over_and_one_that_is_in_doubt_does_not() -> None:

@@ -22,6 +22,7 @@ class Asked:
 
     def __init__(self, record: PatientRecord, criteria: int) -> None:
         self.record = record
+        self._possible = record.possible
         self._answers: list[Answer | None] = [None] * criteria
         self._truths: list[Truth | None] = [None] * criteria
 
@@ -29,7 +30,10 @@ class Asked:
         """Whether the criterion holds on this record; why is not worked out for one that joins others."""
         known = self._truths[criterion.index]
         if known is None:
-            if criterion.holds is not None:
+            needs, possible = criterion.needs, self._possible
+            if needs is not None and possible is not None and possible.isdisjoint(needs):
+                known = FALSE  # all was answered, and nothing is there on which it could hold
+            elif criterion.holds is not None:
                 known = criterion.holds(self.truth)
             else:
                 known = self.answer(criterion).truth
