@@ -110,17 +110,17 @@ def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str
     prefetch: Json = {}
     by_type: dict[str, list[Json]] = {}
     for resource in resources:
-        by_type.setdefault(resource["resourceType"], []).append(_entry(resource))
-    patients = by_type.pop("Patient", [])
-    if patients:
-        prefetch[PATIENT_KEY] = {"resourceType": "Bundle", "type": "searchset", "entry": patients}
+        by_type.setdefault(resource["resourceType"], []).append(resource)
+    if "Patient" in by_type:
+        entries = _entries("Patient", by_type["Patient"])
+        prefetch[PATIENT_KEY] = {"resourceType": "Bundle", "type": "searchset", "entry": entries}
     in_doubt = chart.lost | exported.lost | lost
     for kind, key in SOURCES.items():
-        entries = by_type.get(kind, [])
+        entries = _entries(kind, by_type.get(kind, ()))
         if kind in MEDICATION_SOURCES and medications:
-            named = sorted(references_to_medications([entry["resource"] for entry in entries]))
-            included = [_entry(item) for name in named for item in medications.get(name, ())]
-            entries = entries + [entry | {"search": {"mode": "include"}} for entry in included]
+            named = sorted(references_to_medications(by_type.get(kind, ())))
+            included = _entries("Medication", [item for name in named for item in medications.get(name, ())])
+            entries += [entry | {"search": {"mode": "include"}} for entry in included]
         if kind in in_doubt or ANY_TYPE in in_doubt:
             entries = [*entries, LOST]
         elif kind not in exported.types:
@@ -132,10 +132,15 @@ def request_of(chart: Chart, resources: Sequence[Json], medications: Mapping[str
     )  # fmt: skip
 
 
-def _entry(resource: Json) -> Json:
-    """An entry, with the name by which those of a transaction refer to it."""
-    url = name_in_transaction(resource) if resource["resourceType"] in REFERRED_TYPES else None
-    return {"resource": resource} if url is None else {"fullUrl": url, "resource": resource}
+def _entries(kind: str, resources: Sequence[Json]) -> list[Json]:
+    """Resources of one type as entries, with the names by which those of a transaction refer to them."""
+    if kind not in REFERRED_TYPES:
+        return [{"resource": resource} for resource in resources]
+    urls = [name_in_transaction(resource) for resource in resources]
+    return [
+        {"resource": resource} if url is None else {"fullUrl": url, "resource": resource}
+        for resource, url in zip(resources, urls, strict=True)
+    ]
 
 
 def references_to_medications(resources: Sequence[Json]) -> set[str]:

@@ -43,6 +43,9 @@ from cds_service.record.times import DAY, Span, parse_span
 from cds_service.record.triage import triage
 from cds_service.record.truth import FALSE, TRUE
 
+Referred = Medication | Specimen
+REFERRED = (Medication, Specimen)  # a union would be made anew for each resource
+
 
 def read_chart(bound: Bound, answered: frozenset[str], as_of: int, reading: Reading) -> PatientRecord:
     """The patient's record at ``as_of``, the same whatever the order or repetition of the resources."""
@@ -88,7 +91,7 @@ class _Chart:
         )
         return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
 
-    def _remember(self, resource: Medication | Specimen, sent: Json, urls: Iterable[str]) -> None:
+    def _remember(self, resource: Referred, sent: Json, urls: Iterable[str]) -> None:
         """What others refer to, by ``Type/id`` and by each fullUrl under which it was sent."""
         names = [*urls, f"{sent['resourceType']}/{resource.id}"] if resource.id else urls
         for name in names:
@@ -122,7 +125,7 @@ class _Chart:
                 self._give_up(resource, str(problem))
                 continue
             decoded.append((reference, found))
-            if isinstance(found, Medication | Specimen):
+            if isinstance(found, REFERRED):
                 self._remember(found, resource, urls.get(identity_of(resource), ()))
         return decoded
 
@@ -287,9 +290,10 @@ def _urls_of(bound: Bound) -> dict[tuple[str, str], list[str]]:
     """The fullUrls under which each resource that others may refer to was sent."""
     found: dict[tuple[str, str], list[str]] = {}
     for batch in bound.own:
-        for resource, url in zip(batch.resources, batch.urls, strict=False):
-            if url:
-                found.setdefault(identity_of(resource), []).append(url)
+        if batch.urls:
+            for resource, url in zip(batch.resources, batch.urls, strict=True):
+                if url:
+                    found.setdefault(identity_of(resource), []).append(url)
     return found
 
 
