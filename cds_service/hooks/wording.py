@@ -58,7 +58,8 @@ def finding_words(finding: Finding, course: Course, reading: Reading) -> list[st
             values.add("persistent")
         if qualifier == "laterality" and (course.bilateral is TRUE or {"left", "right"} <= values):
             values = {"bilateral"}
-        words += [SAID.get(qualifier, {}).get(value, value.replace("-", " ")) for value in sorted(values)]
+        if values:  # of nearly every qualifier nothing is said
+            words += [SAID.get(qualifier, {}).get(value, value.replace("-", " ")) for value in sorted(values)]
     numbers = finding.qualifiers.numbers
     if "beats" in numbers:
         words.append(f"{number_words(numbers['beats'])} beats")

@@ -101,8 +101,8 @@ def count_infant(counts: Counts, band: str, pertinent: Sequence[Evaluation], sta
     stage = stages.furthest
     counts["stage", stage] += 1
     counts["age", band, stage] += 1
-    counts.update([("rule", *left_at) for left_at in stages.of_rules.items()])
-    counts.update([("document", *left_at) for left_at in stages.of_documents.items()])
+    counts.update([("rule", name, left_at) for name, left_at in stages.of_rules.items()])
+    counts.update([("document", name, left_at) for name, left_at in stages.of_documents.items()])
     causes: set[str] = set()
     workups: dict[str, str] = {}
     for evaluation in pertinent:

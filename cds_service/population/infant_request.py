@@ -48,31 +48,33 @@ class Chart(NamedTuple):
 def read_chart_lines(patient: str, lines: Sequence[tuple[bytes, bytes]]) -> Chart:
     """The chart in these (place, content) lines. The strict reading of JSON is the hook's own."""
     lost: set[str] = set()
-    once: dict[bytes, bytes] = {}
-    whole = 0
+    once: list[tuple[bytes, bytes]] = []
+    whole, last = 0, b""
     for where, content in sorted(lines, key=itemgetter(1, 0)):
         if content[:1] == b"!":
             lost.add(content[1:].decode())
-        else:
-            whole += 1
-            once.setdefault(content, where)
+            continue
+        whole += 1
+        if content != last:
+            last = content
+            once.append((where, content))
     resources, bad = _load_all(once)
     refused = {place.encode() for place, _ in bad}
-    lost.update(_type_of(content) for content, where in once.items() if where in refused)
+    lost.update(_type_of(content) for where, content in once if where in refused)
     return Chart(patient, resources, frozenset(lost), bad, whole - len(once), _conflicting(resources))
 
 
-def _load_all(once: Mapping[bytes, bytes]) -> tuple[list[Json], list[tuple[str, str]]]:
+def _load_all(once: Sequence[tuple[bytes, bytes]]) -> tuple[list[Json], list[tuple[str, str]]]:
     """Every resource, and the lines that are not acceptable. Together in one list; one by one when that is refused.
 
     Each line alone is known to be one JSON value, so the list holds nothing else than they do.
     """
     try:
-        together: list[Json] = load(b"[" + b",".join(once) + b"]")
+        together: list[Json] = load(b"[" + b",".join([content for _, content in once]) + b"]")
         return together, []
     except MalformedJson:
         resources, bad = [], []
-    for content, where in once.items():
+    for where, content in once:
         try:
             resources.append(load(content))
         except MalformedJson as problem:
@@ -146,8 +148,7 @@ def _entries(kind: str, resources: Sequence[Json]) -> list[Json]:
 def references_to_medications(resources: Sequence[Json]) -> set[str]:
     """The ids of the Medication resources that a chart's medicines refer to."""
     found = set()
-    for resource in resources:
-        about = resource.get("medicationReference")
+    for about in [resource["medicationReference"] for resource in resources if "medicationReference" in resource]:
         reference = about.get("reference") if isinstance(about, dict) else None
         if isinstance(reference, str) and "Medication/" in reference:
             found.add(reference.split("Medication/", 1)[1].split("/", 1)[0])

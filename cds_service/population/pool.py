@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -120,12 +120,12 @@ def answer_groups(
 
 def read_groups(*paths: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
     """The lines of a part by patient, each with where it stood; those of a path that does not exist are none."""
-    groups: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    groups: defaultdict[bytes, list[tuple[bytes, bytes]]] = defaultdict(list)
     for path in filter(Path.exists, paths):
         with path.open("rb") as file:
             for record in file:
                 patient, where, content = record.rstrip(b"\n").split(b"\t", 2)
-                groups.setdefault(patient, []).append((where, content))
+                groups[patient].append((where, content))
     return groups
 
 

@@ -62,12 +62,14 @@ class Birth(NamedTuple):
     def is_above(self, limit: Age, day: int, corrected: bool) -> Truth:
         """Whether the age on this day is past the limit: the day on which it is reached does not count."""
         first, last = self.days(corrected)
-        return decided(day > limit.reached_on(last), day > limit.reached_on(first))
+        reached = limit.reached_on(last)
+        return decided(day > reached, first != last and day > limit.reached_on(first))
 
     def is_at_least(self, limit: Age, day: int, corrected: bool) -> Truth:
         """Whether the limit is reached on or before this day."""
         first, last = self.days(corrected)
-        return decided(day >= limit.reached_on(last), day >= limit.reached_on(first))
+        reached = limit.reached_on(last)
+        return decided(day >= reached, first != last and day >= limit.reached_on(first))
 
     def reached_by(self, limit: Age, at: Span) -> Truth:
         """Whether the limit was reached at a time; hours are counted from an unknown hour of the birth day."""

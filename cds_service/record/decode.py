@@ -264,7 +264,8 @@ def decode(resource: dict[str, Any]) -> Readable:
         typed = msgspec.convert(resource, READABLE_TYPES[resource["resourceType"]])
     except msgspec.ValidationError as problem:
         raise Undecodable(_path_of(str(problem))) from None
-    if typed.modifierExtension or any(part.modifierExtension for part in getattr(typed, "component", ())):
+    components = getattr(typed, "component", ())
+    if typed.modifierExtension or (components and any(part.modifierExtension for part in components)):
         raise Undecodable("modifierExtension is not understood")
     if typed.implicitRules is not None:
         raise Undecodable("implicitRules are not understood")

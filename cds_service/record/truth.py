@@ -15,9 +15,10 @@ class Truth(IntEnum):
     @property
     def word(self) -> str:
         """The word people read: true, false or unknown."""
-        return self.name.lower()
+        return WORDS[self]
 
 
+WORDS = tuple(truth.name.lower() for truth in Truth)  # an Enum looks its name up anew each time
 FALSE, UNKNOWN, TRUE = Truth.FALSE, Truth.UNKNOWN, Truth.TRUE
 NEGATION = (TRUE, UNKNOWN, FALSE)
 

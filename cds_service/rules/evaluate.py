@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
@@ -15,6 +15,8 @@ from cds_service.rules.criteria import Answer, Criterion
 from cds_service.rules.done import Suppression, suppression
 from cds_service.rules.rule import Outcome, Recommend, Rule, Urgency, Workup
 from cds_service.rules.sentences import Sentence, TruthOf, deciding, truth
+
+T = TypeVar("T")
 
 
 class Asked:
@@ -62,12 +64,18 @@ class Asked:
         answers = [self.answer(criterion.parts[name]) for name in names]
         return Answer(
             self.truth(criterion),
-            tuple(dict.fromkeys(fact for answer in answers for fact in answer.facts)),
-            tuple(dict.fromkeys(item for answer in answers for item in answer.evidence)),
-            tuple(dict.fromkeys(item for answer in answers for item in answer.missing)),
-            tuple(dict.fromkeys(item for answer in answers for item in answer.not_recorded)),
-            tuple(dict.fromkeys(item for answer in answers for item in answer.limits)),
+            _each_once([answer.facts for answer in answers]),
+            _each_once([answer.evidence for answer in answers]),
+            _each_once([answer.missing for answer in answers]),
+            _each_once([answer.not_recorded for answer in answers]),
+            _each_once([answer.limits for answer in answers]),
         )
+
+
+def _each_once(several: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    """All their items, each once."""
+    items = [item for some in several for item in some]
+    return tuple(dict.fromkeys(items)) if items else ()
 
 
 class Reason(NamedTuple):

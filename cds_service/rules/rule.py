@@ -22,7 +22,10 @@ class Urgency(IntEnum):
     @property
     def indicator(self) -> str:
         """The word on the wire."""
-        return self.name.lower()
+        return INDICATORS[self]
+
+
+INDICATORS = tuple(urgency.name.lower() for urgency in Urgency)
 
 
 class Outcome(Enum):
