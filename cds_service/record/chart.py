@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from cds_service.record import conditions, observations, salvage, work
 from cds_service.record.ages import Birth, Gestation
 from cds_service.record.binding import Bound, Json
-from cds_service.record.codes import has_code
 from cds_service.record.decode import (
     READABLE_TYPES,
     CodeableConcept,
@@ -34,14 +32,14 @@ from cds_service.record.facts import NO_QUALIFIERS, Evidence, Finding, LabResult
 from cds_service.record.facts import Medication as MedicationFact
 from cds_service.record.gestation import choose, gestations_of
 from cds_service.record.labs import results_of
-from cds_service.record.observations import COUNTED, When, when_of
-from cds_service.record.patient_record import Facts, PatientRecord, Uncoded
-from cds_service.record.qualifiers import is_qualifier
+from cds_service.record.observations import When, when_of
+from cds_service.record.patient_record import Facts, PatientRecord
 from cds_service.record.reading import Reading
 from cds_service.record.specimens import spoiled_by
 from cds_service.record.times import DAY, Span, parse_span
 from cds_service.record.triage import triage
 from cds_service.record.truth import FALSE, TRUE
+from cds_service.record.uncoded_texts import Texts
 
 Referred = Medication | Specimen
 REFERRED = (Medication, Specimen)  # a union would be made anew for each resource
@@ -63,9 +61,7 @@ class _Chart:
         self._medications: list[MedicationFact] = []
         self._gestations: list[Gestation] = []
         self._unreadable: list[Unreadable] = []
-        self._passed_over: list[Json] = []
-        self._texts: list[tuple[str, str, str]] = []
-        self._unknown_codes: dict[tuple[str, str], None] = {}
+        self._texts = Texts(reading)
         self._ignored: list[Unreadable] = []
         self._patient_reference = ""
         self._sent_medicines: dict[str, CodeableConcept | None] = {}
@@ -85,9 +81,9 @@ class _Chart:
             work=self._work,
             medications=self._medications,
             unreadable=tuple(self._unreadable),
-            uncoded=self._uncoded(),
+            uncoded=self._texts.uncoded(),
             ignored=tuple(self._ignored),
-            unknown_codes=tuple(self._unknown_codes),
+            unknown_codes=self._texts.unknown_codes(),
         )
         return PatientRecord(facts, frozenset(self._answered), self._as_of, self._reading)
 
@@ -110,7 +106,7 @@ class _Chart:
             if batch.kind == "Observation":
                 sorted_out = triage(batch.resources, self._reading.vocabulary)
                 telling += sorted_out.relevant
-                self._passed_over += sorted_out.others
+                self._texts.pass_over(sorted_out.others)
             else:
                 telling += batch.resources
         urls = _urls_of(bound)
@@ -180,7 +176,7 @@ class _Chart:
                 found, ignored = conditions.findings_of(resource, reference, origin, birth, self._as_of, self._reading)
                 self._keep(reference, found, ignored)
                 if conditions.verification(resource) is not None:
-                    self._note_text(reference, "code", resource.code)
+                    self._texts.note(reference, "code", resource.code)
             case MedicationRequest() | MedicationStatement() | MedicationAdministration():
                 self._medications += work.medications_of(
                     resource, reference, self._as_of, self._reading, self._sent_medicines
@@ -210,10 +206,10 @@ class _Chart:
         self._add_work(work.work_of_results(results))
         self._gestations += gestations_of(observation, reference, when, self._reading)
         self._add_work(work.work_of(observation, reference, self._as_of, self._reading))
-        self._note_text(reference, "code", observation.code)
-        self._note_text(reference, "valueCodeableConcept", observation.valueCodeableConcept)
+        self._texts.note(reference, "code", observation.code)
+        self._texts.note(reference, "valueCodeableConcept", observation.valueCodeableConcept)
         for index, component in enumerate(observation.component):
-            self._note_text(reference, f"component[{index}]", component.code)
+            self._texts.note(reference, f"component[{index}]", component.code)
 
     def _is_patient(self, reference: str | None) -> bool:
         mine = self._patient_reference
@@ -254,37 +250,6 @@ class _Chart:
                     )
                 )
 
-    def _note_text(self, reference: str, element: str, concept: CodeableConcept | None) -> None:
-        """Remember a text without a code that we know; whether it looks like a finding is asked at the end."""
-        if concept is None or self._reading.vocabulary.of(concept):
-            return
-        texts = [concept.text or "", *(coding.display or "" for coding in concept.coding)]
-        self._texts.append((reference, element, " ".join(texts).casefold()))
-        if not _understood_elsewhere(concept, self._reading):
-            self._unknown_codes.update({(c.system or "", c.code): None for c in concept.coding if c.code})
-
-    def _uncoded(self) -> tuple[Uncoded, ...]:
-        """The texts that look like a finding; those of Observations passed over are searched all at once."""
-        words = self._reading.finding_words
-        together = "\n".join(dict.fromkeys(map(str, _texts_of(self._passed_over)))).casefold()
-        if any(word in together for word in words):
-            for observation in sorted(self._passed_over, key=reference_of):
-                if observation.get("status") in COUNTED:
-                    text = " ".join(map(str, _texts_of([observation]))).casefold()
-                    self._texts.append((reference_of(observation), "code", text))
-        found = (
-            Uncoded(reference, element, word)
-            for reference, element, text in self._texts
-            if (word := next((word for word in words if word in text), None))
-        )
-        return tuple(dict.fromkeys(found))
-
-
-def _understood_elsewhere(concept: CodeableConcept, reading: Reading) -> bool:
-    """Whether it is no finding's code and yet one of ours: of a qualifier, or the words present and absent."""
-    known = has_code(concept, reading.present_codes) or has_code(concept, reading.absent_codes)
-    return known or is_qualifier(concept, reading)
-
 
 def _urls_of(bound: Bound) -> dict[tuple[str, str], list[str]]:
     """The fullUrls under which each resource that others may refer to was sent."""
@@ -295,11 +260,3 @@ def _urls_of(bound: Bound) -> dict[tuple[str, str], list[str]]:
                 if url:
                     found.setdefault(identity_of(resource), []).append(url)
     return found
-
-
-def _texts_of(observations: Iterable[Json]) -> list[Any]:
-    """The texts and displays of the codes of Observations that triage passed over, and their text values."""
-    items = list(observations)
-    codes = [observation["code"] for observation in items]
-    texts = [code.get("text") for code in codes] + [observation.get("valueString") for observation in items]
-    return texts + [coding.get("display") for code in codes for coding in code["coding"]]
