@@ -128,7 +128,7 @@ class _Writer:
         )
 
 
-@lru_cache(maxsize=16)  # an audit has one for all its infants
+@lru_cache(maxsize=1)  # an audit has one for all its infants
 def namespace_of(hook_instance: str) -> UUID:
     """The hook instance as the name space of its cards' uuids."""
     try:
