@@ -18,6 +18,7 @@ from cds_service import app as app_module
 from cds_service.app import create_app
 from cds_service.hooks.request import AS_OF
 from cds_service.rules.library import load_library
+from cds_service.rules.sentences import compile_sentence
 from cds_service.settings import Settings
 from cds_service.store import decisions as store
 from cds_service.store.schema import decisions
@@ -79,9 +80,15 @@ def broken(rule_id, *names, tell=False):
     rules = []
     for rule in library.rules:
         if rule.id == rule_id:
-            parts = {name: msgspec.structs.replace(rule.criteria[name], ask=raises, sentence=None) for name in names}
-            told = tuple(item._replace(ask=raises) for item in rule.tell) if tell else rule.tell
-            rule = msgspec.structs.replace(rule, criteria={**rule.criteria, **parts}, tell=told)
+            criteria = dict(rule.criteria)
+            for name in names:
+                criteria[name] = msgspec.structs.replace(criteria[name], ask=raises, sentence=None, holds=None)
+            rule = msgspec.structs.replace(
+                rule, criteria=criteria,
+                applies=compile_sentence(rule.recommend_when, criteria.__getitem__),
+                excluded=None if rule.unless is None else compile_sentence(rule.unless, criteria.__getitem__),
+                tell=tuple(item._replace(ask=raises) for item in rule.tell) if tell else rule.tell,
+            )  # fmt: skip
         rules.append(rule)
     library.rules = tuple(rules)
     return library
